@@ -1,0 +1,79 @@
+"""Every error that pygpt raises on purpose. Each message says what, where, why, and the way out."""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Base of all errors that pygpt raises on purpose."""
+
+
+class ModelFileError(Error, ValueError):
+    """A model file or checkpoint that cannot be used.
+
+    Attributes:
+        path: the file.
+        section: which part of it ("header", "config", "tensor h.0.attn.qkv", ...).
+        offset: byte offset in the file, or None where no single byte is at fault.
+        code: a short stable word for programs ("truncated", "overlap", ...).
+    """
+
+    def __init__(self, path: str, code: str, message: str, section: str = "", offset: int | None = None) -> None:
+        where = f" [{section}]" if section else ""
+        at = f" at byte {offset}" if offset is not None else ""
+        super().__init__(f"{path}{where}{at}: {message} ({code})")
+        self.path = path
+        self.code = code
+        self.section = section
+        self.offset = offset
+
+
+class InvalidRequestError(Error, ValueError):
+    """A request parameter that cannot be used. `param` names it."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(f"{param}: {message}")
+        self.param = param
+
+
+class UnknownParameterError(InvalidRequestError, TypeError):
+    """A keyword that no function here knows: also a TypeError, as Python raises for its own."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """A prompt (with what is to be generated) that does not fit into the model's context."""
+
+
+class NumericalError(Error, ArithmeticError):
+    """The model produced no finite number to choose from."""
+
+
+class OverloadedError(Error):
+    """Too many requests are waiting already."""
+
+
+class Cancelled(Error):
+    """The request was cancelled before it was done."""
+
+
+class DeadlineExceeded(Error, TimeoutError):
+    """The request's time ran out."""
+
+
+class EngineClosedError(Error, RuntimeError):
+    """The engine was closed."""
+
+
+class ForkedEngineError(Error, RuntimeError):
+    """The engine was opened in a parent process; workers do not survive a fork."""
+
+
+class OutOfMemory(Error, MemoryError):
+    """Too little memory; the message says needed and available bytes and what to change."""
+
+
+class DeviceError(Error, RuntimeError):
+    """The device is missing, unknown or failed."""
+
+
+class MissingExtraError(Error, ImportError):
+    """An optional package is not installed; the message is the command that installs it."""
