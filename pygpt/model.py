@@ -1,14 +1,16 @@
 """The GPT of the lecture in PyTorch: what is trained here is what the C++ engine runs.
 
 A decoder-only transformer (Vaswani et al. 2017, "Attention Is All You Need", arXiv:1706.03762) in the form of
-GPT and GPT-2 (Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training"; Radford et al.
-2019, "Language Models are Unsupervised Multitask Learners"): learned positions, layer norm in front of each
-sublayer, a linear head over the vocabulary.
+GPT and GPT-2 (Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training"; Radford et
+al. 2019, "Language Models are Unsupervised Multitask Learners"): learned positions, layer norm in front of
+each sublayer, a linear head over the vocabulary.
 
-Read from top to bottom: one attention head, all heads at once, the network behind them, the block of both, the
-model. Shapes stand at the end of the lines where they change: B batch, T time (positions), C width (`d_model`),
-H heads (`h`), D head size (`C / H`), V vocabulary (`n_vocab`).
+Read from top to bottom: one attention head, all heads at once, the network behind them, the block of both,
+the model. Shapes stand at the end of the lines where they change: B batch, T time (positions), C width
+(`d_model`), H heads (`h`), D head size (`C / H`), V vocabulary (`n_vocab`).
 """
+
+# ruff: noqa: N806, N812  (B, T, C and F are the names that everyone knows)
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from pygpt.errors import ContextLengthError, InvalidRequestError
 Activation = Literal["relu", "gelu", "gelu_tanh"]
 
 LAYER_NORM_EPSILON = 1e-5
-INITIAL_STD = 0.02  # of every weight matrix and embedding (Radford et al. 2018, section 4.1)
+INITIAL_STD = 0.02  # of weight matrices and embeddings (Radford et al. 2018, section 4.1)
+INITIAL_LOGIT_STD = 0.1  # costs the first loss half its square, 0.005 nats
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,  # Vaswani et al. 2017, section 3.3
@@ -85,8 +88,8 @@ class ModelConfig:
 class SelfAttention(nn.Module):
     """One head of causal self-attention, every step spelled out: softmax(q kᵀ / sqrt(D)) v.
 
-    Each position asks a question (query), every earlier position and itself offers a label (key) and a message
-    (value); the answer is the mean of the messages, weighted by how well label and question agree
+    Each position asks a question (query), every earlier position and itself offers a label (key) and a
+    message (value); the answer is the mean of the messages, weighted by how well label and question agree
     (Vaswani et al. 2017, section 3.2.1). `MultiHeadAttention` computes the same for all heads at once.
     """
 
@@ -100,7 +103,7 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(d_model, head_size, bias=bias)
         self.value = nn.Linear(d_model, head_size, bias=bias)
         self.dropout = nn.Dropout(dropout)
-        # Position t may look at 0..t and at nothing later: it is trained to predict t + 1, which it must not see.
+        # Position t may look at 0..t and no further: what it is trained to predict stands at t + 1.
         mask = torch.ones(context_length, context_length, dtype=torch.bool).tril()
         self.register_buffer("mask", mask, persistent=False)
 
@@ -120,9 +123,10 @@ class SelfAttention(nn.Module):
 class MultiHeadAttention(nn.Module):
     """All heads of causal self-attention at once, and the projection that mixes them.
 
-    Several heads ask different questions of the same past (Vaswani et al. 2017, section 3.2.2). The queries, keys
-    and values of all heads are one matrix: rows [0, C) of `qkv` are the queries, [C, 2C) the keys, [2C, 3C) the
-    values, head after head in each third. Equal to `SelfAttention` heads side by side, then `proj` (tested).
+    Several heads ask different questions of the same past (Vaswani et al. 2017, section 3.2.2). The queries,
+    keys and values of all heads are one matrix: the first C rows of `qkv` are the queries, the next the keys,
+    the last the values, head after head in each third. Equal to `SelfAttention` heads side by side, then
+    `proj` (tested).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -137,17 +141,19 @@ class MultiHeadAttention(nn.Module):
         """What each position gathers from its past, over all heads. x: [B, T, C] -> [B, T, C]."""
         B, T, C = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.h, C // self.h).permute(2, 0, 3, 1, 4)  # each [B, H, T, D]
-        attended = F.scaled_dot_product_attention(  # mask, scale and softmax as in SelfAttention, in one kernel
-            q, k, v, is_causal=True, dropout_p=self.weight_dropout if self.training else 0.0
-        )
+        dropout = self.weight_dropout if self.training else 0.0
+        # Mask, scale, softmax and sum as SelfAttention spells them out, in one kernel.
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)  # [B, H, T, D]
         attended = attended.transpose(1, 2).reshape(B, T, C)  # heads side by side again
         mixed: Tensor = self.dropout(self.proj(attended))
         return mixed
 
 
 class FeedForwardNetwork(nn.Module):
-    """Two linear layers with a nonlinearity between, at each position by itself: where attention gathered, this
-    computes. Four times as wide inside (Vaswani et al. 2017, section 3.3)."""
+    """Two linear layers with a nonlinearity between, four times as wide inside, at each position by itself.
+
+    Attention gathers, this computes (Vaswani et al. 2017, section 3.3).
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -165,10 +171,10 @@ class FeedForwardNetwork(nn.Module):
 class Block(nn.Module):
     """Attention, then the feed-forward network, each added to its own input.
 
-    The sums are residual connections (He et al., arXiv:1512.03385): the gradient reaches every layer undiminished
-    through the identity. The norm stands in front of each sublayer and not, as in Vaswani et al. 2017, behind the
-    sum: so nothing lies on the identity's way, and training is stable without care (Radford et al. 2019,
-    section 2.3; Xiong et al., arXiv:2002.04745).
+    The sums are residual connections (He et al., arXiv:1512.03385): the gradient reaches every layer
+    undiminished through the identity. The norm stands in front of each sublayer and not, as in Vaswani et al.
+    2017, behind the sum: so nothing lies on the identity's way, and deep models train without long warm-up
+    (Radford et al. 2019, section 2.3; Xiong et al., arXiv:2002.04745).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -181,8 +187,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, T, C] -> [B, T, C]."""
         x = x + self.attn(self.ln_1(x))
-        x = x + self.ffn(self.ln_2(x))
-        return x
+        out: Tensor = x + self.ffn(self.ln_2(x))
+        return out
 
 
 class Model(nn.Module):
@@ -214,7 +220,7 @@ class Model(nn.Module):
         )
         self.config = config
         self.wte = nn.Embedding(n_vocab, d_model)  # what the token is
-        self.wpe = nn.Embedding(context_length, d_model)  # where it stands (attention by itself knows no order)
+        self.wpe = nn.Embedding(context_length, d_model)  # where it stands: attention knows no order
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(n_layers))
         self.ln_f = nn.LayerNorm(d_model, eps=LAYER_NORM_EPSILON, bias=bias)
@@ -231,14 +237,17 @@ class Model(nn.Module):
     def reset_parameters(self) -> None:
         """Start anew: small weights, so that all logits are near 0 and the first loss is ln(vocabulary).
 
-        The two layers of a block that write to the residual stream start smaller by sqrt(2 n_layers), so that the
-        stream does not grow with depth (Radford et al. 2019, section 2.3).
+        The two layers of a block that write to the residual stream start smaller by sqrt(2 n_layers), so that
+        the stream does not grow with depth (Radford et al. 2019, section 2.3). A head of its own starts so
+        that the logits are equally small at every width.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
                 nn.init.constant_(parameter, 1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0)
             elif name.endswith(("attn.proj.weight", "ffn.down.weight")):
                 nn.init.normal_(parameter, std=INITIAL_STD / math.sqrt(2 * self.config.n_layers))
+            elif name == "head.weight":  # not listed when it is the embedding's
+                nn.init.normal_(parameter, std=INITIAL_LOGIT_STD / math.sqrt(self.config.d_model))
             else:
                 nn.init.normal_(parameter, std=INITIAL_STD)
 
@@ -253,12 +262,12 @@ class Model(nn.Module):
             raise InvalidRequestError(
                 "input_ids", f"must be [batch, time] with time >= 1, got {list(input_ids.shape)}"
             )
-        T = input_ids.shape[1]
-        if T > self.config.context_length:
+        T, context = input_ids.shape[1], self.config.context_length
+        if context < T:
             raise ContextLengthError(
                 "input_ids",
-                f"{T} positions do not fit into the context of {self.config.context_length}; pass the last "
-                f"{self.config.context_length}: input_ids[:, -{self.config.context_length}:]",
+                f"{T} positions do not fit into the context of {context}; pass the last ones: "
+                f"input_ids[:, -{context}:]",
             )
         positions = torch.arange(T, device=input_ids.device)
         x = self.dropout(self.wte(input_ids) + self.wpe(positions))  # [B, T, C]
@@ -303,7 +312,8 @@ class Model(nn.Module):
         try:
             tokens = start_tokens
             for _ in range(max_length):
-                logits = self(tokens[:, -self.config.context_length :])[:, -1].float()  # [B, V]: last position
+                window = tokens[:, -self.config.context_length :]
+                logits = self(window)[:, -1].float()  # [B, V]: the last position's
                 following = _choose(logits, temperature, top_k, generator)  # [B, 1]
                 tokens = torch.cat((tokens, following), dim=1)
         finally:

@@ -1,0 +1,183 @@
+"""`pygpt train`: from a text to a trained model in a directory."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from pygpt.errors import Error, InvalidRequestError
+from pygpt.train.config import PRESETS, TrainConfig
+
+if TYPE_CHECKING:
+    from pygpt.train.trainer import Trainer
+
+_DESCRIPTION = """\
+Train a small GPT on a text, character by character.
+
+  pygpt train python-docs -o out/docs                   # English that every Python carries
+  pygpt train shakespeare.txt -o out/play --preset lecture --max-minutes 60
+
+TEXT is a UTF-8 file, a folder of .txt, .md and .rst files, or python-docs. The directory then holds
+model.safetensors, config.json, tokenizer.json, training.json and metrics.jsonl; `pygpt export` makes
+a .pygpt file of it. Ctrl-C saves and stops; twice stops at once.
+"""
+_EPILOG = """\
+exit codes: 0 done, 1 failed, 2 wrong arguments or text, 4 disk or memory full, 130 stopped by Ctrl-C,
+143 by SIGTERM
+"""
+_SHORT_FLAGS = {"seed": ["-s"], "threads": ["-j"]}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the subcommand `train`; its default `run` is `run`."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a small GPT on a text",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        usage="pygpt train TEXT -o DIR [--preset NAME] [options]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("text", metavar="TEXT", help="a file, a folder, or python-docs")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="training directory to write")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="cpu", help="starting point (default: cpu)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the run that is in DIR")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="try one step, say what a run takes, write nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    _add_config_flags(parser.add_argument_group("hyper-parameters, with the presets' values"))
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_config_flags(group: argparse._ArgumentGroup) -> None:
+    """One flag a field of TrainConfig; flags that are not given leave no trace in the namespace."""
+    hints = get_type_hints(TrainConfig, include_extras=True)
+    for item in fields(TrainConfig):
+        annotated, help_text = get_args(hints[item.name])
+        kind = get_args(annotated)[0] if get_args(annotated) else annotated  # float | None -> float
+        values = {name: getattr(preset, item.name) for name, preset in PRESETS.items()}
+        options: dict[str, Any] = {"type": kind, "metavar": "N" if kind in (int, float) else "NAME"}
+        if kind is bool:
+            options = {"action": argparse.BooleanOptionalAction}
+        group.add_argument(
+            *_SHORT_FLAGS.get(item.name, []),
+            f"--{item.name.replace('_', '-')}",
+            help=help_text + _shown(values),
+            default=argparse.SUPPRESS,
+            **options,
+        )
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    """What a flag stands at in each preset, said once where they agree."""
+    if len(set(values.values())) > 1:
+        return " (" + ", ".join(f"{name}: {value}" for name, value in values.items()) + ")"
+    value = next(iter(values.values()))
+    return "" if value is None else f" ({value})"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the arguments say; the exit code."""
+    try:
+        return _run(args)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        return _fail(f"training needs {error.name}: pip install 'pygpt[train]'", 1)
+    except InvalidRequestError as error:
+        return _fail(str(error), 2)
+    except Error as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return _fail(f"{error.filename or args.output}: {error.strerror}", 4 if full else 1)
+    except MemoryError:
+        return _fail("out of memory; try a smaller batch-size, context-length or d-model", 4)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(args).items() if name in TrainConfig.__dataclass_fields__}
+    config = replace(PRESETS[args.preset], **given)
+    if args.dry_run:
+        return _dry_run(args, config)
+    if args.output is None:
+        raise InvalidRequestError("output", "say where to write the model: -o DIR")
+
+    from pygpt.train.progress import ConsoleReporter, Reporter
+    from pygpt.train.run import train
+    from pygpt.train.stop import polite_signals
+
+    reporter = Reporter() if args.quiet else ConsoleReporter()
+    with polite_signals() as stop:
+        result = train(args.text, args.output, config, force=args.force, reporter=reporter, should_stop=stop)
+    if args.json:
+        _say(json.dumps({"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}))
+    else:
+        _say(str(args.output))
+    return 128 + stop.signal if result.stopped and stop.signal else 0
+
+
+def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
+    """Build the model, make a step to warm up and some to measure, and say what the run would take."""
+    import time
+
+    from pygpt.train.run import headline, prepare
+
+    trainer = prepare(args.text, args.output or Path(), config)
+    trainer.train_step(0.0)
+    began_s, step_s = time.monotonic(), 0.0
+    while trainer.step < 4 or step_s * (trainer.step - 1) < 1.0:
+        trainer.train_step(0.0)
+        step_s = (time.monotonic() - began_s) / (trainer.step - 1)
+    report = {
+        "schema": "pygpt.train-dry-run/1",
+        "model": headline(trainer),
+        "tokens": config.steps * config.batch_size * config.context_length,
+        "tokens_per_s": round(config.batch_size * config.context_length / step_s),
+        "minutes": round(min(config.steps * step_s / 60, config.max_minutes or float("inf")), 1),
+        "memory_mib": _peak_memory_mib(trainer),
+    }
+    if args.json:
+        _say(json.dumps(report))
+    else:
+        _say(
+            f"{report['model']}\n{config.steps:,} steps, {report['tokens']:,} tokens: about "
+            f"{report['minutes']} minutes at {report['tokens_per_s']:,} tokens/s, "
+            f"{report['memory_mib']:,} MiB. Nothing was written."
+        )
+    return 0
+
+
+def _peak_memory_mib(trainer: Trainer) -> int:
+    """The most memory used so far: of the GPU where that is used, else of the process."""
+    if trainer.device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() >> 20
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  (the result of the command)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"pygpt train: error: {message}", file=sys.stderr)  # noqa: T201
+    return code

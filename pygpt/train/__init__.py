@@ -1,0 +1,1 @@
+"""Training of `pygpt.model.Model` on text. Of the modules here only `config` does without torch."""

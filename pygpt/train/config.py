@@ -1,0 +1,97 @@
+"""What a training run is made of: one dataclass, whose fields are also the flags of `pygpt train`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from pygpt.errors import InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Hyper-parameters of a run, each annotated with its line of help. The defaults are the preset `cpu`.
+
+    Raises:
+        InvalidRequestError: a value out of its range, named by field.
+    """
+
+    # The model: pygpt.model.ModelConfig checks its values; its vocabulary comes from the text.
+    n_layers: Annotated[int, "blocks"] = 4
+    h: Annotated[int, "attention heads a block"] = 4
+    d_model: Annotated[int, "width, divisible by the heads"] = 128
+    context_length: Annotated[int, "tokens that the model sees at once"] = 64
+    dropout: Annotated[float, "share of values zeroed while training"] = 0.0
+    attention_dropout: Annotated[float | None, "the same for attention weights, where it differs"] = None
+    activation: Annotated[str, "relu, gelu or gelu_tanh"] = "relu"
+    bias: Annotated[bool, "biases on linear layers and layer norms"] = True
+    tie_weights: Annotated[bool, "let the head use the token embedding's table"] = False
+
+    # How it learns.
+    steps: Annotated[int, "optimizer steps"] = 2000
+    max_minutes: Annotated[float | None, "end after this time, fully annealed, even if steps remain"] = None
+    batch_size: Annotated[int, "windows of context-length tokens a step"] = 12
+    learning_rate: Annotated[float, "peak of the learning rate"] = 1e-3
+    min_learning_rate: Annotated[float, "learning rate at the end of the cosine"] = 1e-4
+    warmup_steps: Annotated[int, "steps over which the learning rate rises from 0"] = 100
+    weight_decay: Annotated[float, "AdamW's decay of matrices; biases and norms have none"] = 0.1
+    beta1: Annotated[float, "AdamW's memory of the gradient"] = 0.9
+    beta2: Annotated[float, "AdamW's memory of the squared gradient"] = 0.99
+    grad_clip: Annotated[float, "longer gradients are scaled down to this norm"] = 1.0
+
+    # What it shows and keeps.
+    eval_interval: Annotated[int, "steps between evaluations; the best one's weights are kept"] = 250
+    eval_windows: Annotated[int, "windows of validation text an evaluation reads; the last reads all"] = 200
+    sample_length: Annotated[int, "tokens of sample text shown at each evaluation, or 0"] = 200
+
+    # The machine.
+    device: Annotated[str, "cpu, cuda, mps or auto"] = "auto"
+    precision: Annotated[str, "arithmetic of matrix products, f32 or bf16; weights are always f32"] = "f32"
+    threads: Annotated[int | None, "CPU threads, where torch's own choice is not wanted"] = None
+    seed: Annotated[int, "seed of weights, batches, dropout and samples"] = 1
+
+    def __post_init__(self) -> None:
+        for name, bound in _AT_LEAST.items():
+            _require(name, getattr(self, name), lambda value, bound=bound: value >= bound, f">= {bound}")
+        for name in ("learning_rate", "grad_clip", "max_minutes"):
+            _require(name, getattr(self, name), lambda value: value > 0, "> 0")
+        for name in ("dropout", "attention_dropout", "beta1", "beta2"):
+            _require(name, getattr(self, name), lambda value: 0 <= value < 1, "in [0, 1)")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float):
+                _require(item.name, value, math.isfinite, "finite")
+        _require("precision", self.precision, lambda value: value in ("f32", "bf16"), "'f32' or 'bf16'")
+
+
+_AT_LEAST = {
+    "context_length": 1,
+    "steps": 1,
+    "batch_size": 1,
+    "eval_interval": 1,
+    "eval_windows": 1,
+    "threads": 1,
+    "min_learning_rate": 0,
+    "warmup_steps": 0,
+    "weight_decay": 0,
+    "sample_length": 0,
+    "seed": 0,
+}
+
+
+def _require(name: str, value: Any, holds: Any, what: str) -> None:
+    if value is not None and not holds(value):
+        raise InvalidRequestError(name, f"must be {what}, got {value!r}")
+
+
+# Named starting points; a flag given beside one overrides its field.
+PRESETS: Mapping[str, TrainConfig] = {
+    # Some minutes on a laptop's CPU.
+    "cpu": TrainConfig(),
+    # The lecture's model, 80 million tokens: some minutes on a GPU, a day on a CPU.
+    "lecture": TrainConfig(
+        n_layers=6, h=6, d_model=384, context_length=256, dropout=0.2, steps=5000, batch_size=64
+    ),
+}

@@ -1,0 +1,37 @@
+"""The optimizer and the device it works on."""
+
+from __future__ import annotations
+
+import torch
+
+from pygpt.errors import InvalidRequestError
+from pygpt.model import Model
+from pygpt.train.config import TrainConfig
+
+
+def make_optimizer(model: Model, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, arXiv:1711.05101) that decays matrices, not biases and norms."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of that name; "auto" is the fastest one here.
+
+    Raises:
+        InvalidRequestError: there is no such device here.
+    """
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InvalidRequestError("device", f"{name!r} cannot be used: {reason}; try 'cpu'") from error
+    return torch.device(name)

@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM as a polite request, for programs; the library itself never installs a handler."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """A run calls it between its steps: true once a signal has come.
+
+    Attributes:
+        signal: its number, or None.
+    """
+
+    signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None
+
+
+@contextmanager
+def polite_signals() -> Iterator[StopRequest]:
+    """Within, the first SIGINT or SIGTERM only makes the request; a second acts at once. Main thread only."""
+    request = StopRequest()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        request.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

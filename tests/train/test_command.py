@@ -1,0 +1,144 @@
+"""`pygpt train` as a process and by its flags."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pygpt.cli import train as command
+from pygpt.train import checkpoint
+from pygpt.train.config import TrainConfig
+
+TINY_FLAGS = [
+    "--n-layers=1", "--h=2", "--d-model=16", "--context-length=8", "--batch-size=2", "--sample-length=3",
+    "--threads=1", "--device=cpu",
+]  # fmt: skip
+PROGRAM = """
+import argparse, sys
+from pygpt.cli import train
+parser = argparse.ArgumentParser()
+train.add_parser(parser.add_subparsers())
+args = parser.parse_args()
+sys.exit(args.run(args))
+"""
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    command.add_parser(parser.add_subparsers())
+    return parser.parse_args(["train", *arguments])
+
+
+def run(*arguments: str) -> int:
+    code: int = command.run(parse(*arguments, *TINY_FLAGS))
+    return code
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    line = [sys.executable, "-c", PROGRAM, "train", *map(str, arguments), *TINY_FLAGS]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends_with_its_exit_code(
+    alphabet: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "out"
+    process = start(alphabet, "-o", out, "--steps=1000000", "--eval-interval=1000000")
+    while process.poll() is None and not (out / checkpoint.TOKENIZER).exists():
+        time.sleep(0.02)  # until the run has begun; it would go on for hours
+    process.send_signal(number)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == code, shown
+    assert "stopped after" in shown
+    assert json.loads((out / checkpoint.TRAINING).read_text())["state"] == "stopped"
+    checkpoint.load(out)
+
+
+def test_stdout_is_the_directory_and_progress_is_on_stderr(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(str(alphabet), "-o", str(tmp_path / "out"), "--steps=2") == 0
+    shown = capfd.readouterr()
+    assert shown.out == f"{tmp_path / 'out'}\n"
+    assert "validation" in shown.err
+
+
+def test_quiet_and_json_leave_one_object(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(str(alphabet), "-o", str(tmp_path / "out"), "--steps=2", "-q", "--json") == 0
+    shown = capfd.readouterr()
+    assert shown.err == ""
+    assert json.loads(shown.out)["step"] == 2
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(os.listdir(tmp_path))
+    assert run(str(alphabet), "-o", str(tmp_path / "out"), "--dry-run", "--steps=2000") == 0
+    assert sorted(os.listdir(tmp_path)) == before
+    shown = capfd.readouterr().out
+    assert "2,000 steps, 32,000 tokens" in shown
+    assert "MiB" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.txt", "-o", "{out}"], "missing.txt does not exist"),
+        (["{text}"], "-o DIR"),
+        (["{text}", "-o", "{text}"], "is a file"),
+        (["{text}", "-o", "{out}", "--steps=0"], "steps: must be >= 1"),
+        (["{text}", "-o", "{out}", "--activation=swish"], "activation: must be one of relu"),
+        (["{text}", "-o", "{full}"], "is not empty"),
+    ],
+)
+def test_wrong_arguments_end_with_2_and_one_line(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    names = {"text": str(alphabet), "out": str(tmp_path / "out"), "full": str(tmp_path)}
+    assert run(*(argument.format(**names) for argument in arguments)) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert error.startswith("pygpt train: error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_torch_the_way_to_install_it_is_one_line(tmp_path: Path, alphabet: Path) -> None:
+    program = "import sys\nsys.modules['torch'] = None\n" + PROGRAM
+    line = [sys.executable, "-c", program, "train", str(alphabet), "-o", str(tmp_path / "out")]
+    result = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603
+    assert result.returncode == 1
+    assert result.stderr == "pygpt train: error: training needs torch: pip install 'pygpt[train]'\n"
+
+
+def test_help_needs_no_torch() -> None:
+    program = "import sys\nsys.modules['torch'] = None\n" + PROGRAM
+    line = [sys.executable, "-c", program, "train", "--help"]
+    result = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603
+    assert result.returncode == 0
+    assert "pygpt train python-docs -o" in result.stdout
+
+
+def test_every_field_of_the_config_is_a_flag_of_its_type() -> None:
+    given = parse("text", "--no-bias", "--max-minutes=1.5", "--threads=2", "-s", "7", "--precision=bf16")
+    assert (given.bias, given.max_minutes, given.threads, given.seed) == (False, 1.5, 2, 7)
+    assert given.precision == "bf16"
+    for item in fields(TrainConfig):
+        value = item.default if isinstance(item.default, (int, float, str)) else 1
+        flag = f"--{item.name.replace('_', '-')}"
+        args = parse("text", flag) if isinstance(value, bool) else parse("text", f"{flag}={value}")
+        assert hasattr(args, item.name)
+    assert not hasattr(parse("text"), "steps")  # so that a preset's value holds where no flag is given

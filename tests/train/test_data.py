@@ -1,0 +1,91 @@
+"""Text sources, their errors, the split and the batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pygpt.errors import InvalidRequestError
+from pygpt.train.data import load_text, sample_batch, split
+
+
+def test_a_file_is_read_without_mark_and_with_unix_lines(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(b"\xef\xbb\xbfna\xc3\xafve\r\nline\rkept\n")
+    assert load_text(file) == "naïve\nline\rkept\n"
+
+
+def test_a_folder_is_its_text_files_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "1.md").write_text("third")
+    (tmp_path / "a.txt").write_text("first")
+    (tmp_path / "a.TXT~").write_text("a backup")
+    (tmp_path / "aa.rst").write_text("second")
+    (tmp_path / "picture.png").write_bytes(b"\xff\xfe\x00")
+    assert load_text(str(tmp_path)) == "first\nsecond\nthird"
+
+
+def test_python_docs_is_english_of_some_length() -> None:
+    text = load_text("python-docs")
+    assert len(text) > 100_000
+    assert "statement" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"good \xff bad", r"byte 0xFF at offset 5"),
+        ("é".encode("latin-1"), r"byte 0xE9 at offset 0 .*iconv"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_reason(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "text"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        load_text(file)
+    assert caught.value.param == "text"
+    assert str(file) in str(caught.value)
+
+
+def test_a_folder_without_text_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"")
+    with pytest.raises(InvalidRequestError, match=r"no \.txt, .* below the folder"):
+        load_text(tmp_path)
+
+
+def test_the_last_tenth_is_held_back() -> None:
+    train, validation = split(torch.arange(1000), 64)
+    assert train.tolist() == list(range(900))
+    assert validation.tolist() == list(range(900, 1000))
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 70])
+def test_text_too_short_for_the_context_is_refused_with_the_length_needed(length: int) -> None:
+    with pytest.raises(
+        InvalidRequestError, match=rf"{length} tokens are too few for a context of 7.*least 71 "
+    ):
+        split(torch.arange(length), 7)
+    split(torch.arange(71), 7)
+
+
+def test_a_batch_is_windows_and_their_successors() -> None:
+    ids = torch.arange(100, 120)
+    x, y = sample_batch(ids, 500, 4, torch.Generator().manual_seed(0))
+    assert x.shape == y.shape == (500, 4)
+    assert torch.equal(y, x + 1)
+    assert torch.equal(x, x[:, :1] + torch.arange(4))
+    assert x.min() == 100  # the first window occurs,
+    assert y.max() == 119  # and the last
+
+
+def test_batches_follow_their_generator() -> None:
+    first, second = (
+        sample_batch(torch.arange(99), 4, 8, torch.Generator().manual_seed(3))[0] for _ in range(2)
+    )
+    assert torch.equal(first, second)
