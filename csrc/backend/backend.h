@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "backend/batch.h"
+
+namespace pygpt {
+
+/// A device: its memory, its workers, and the forward pass on it. One class a device; nothing above knows which.
+class Backend {
+ public:
+  struct Info {
+    std::string isa;
+    std::string kv_dtype;
+    int workers;
+    int64_t weight_bytes;  // that one token reads
+    int64_t page_bytes;
+    int64_t page_capacity;
+    int32_t max_rows;  // in one batch
+  };
+
+  virtual ~Backend() = default;
+
+  virtual const Info& info() const noexcept = 0;
+
+  /// Makes a page ready for its first position: zeroed. Throws OutOfMemory.
+  virtual void clear_page(int32_t page) = 0;
+
+  /// Runs every row and answers those that want something. Throws OutOfMemory.
+  virtual void run(const Batch& batch, const Plan& plan, Results& results) = 0;
+};
+
+}  // namespace pygpt

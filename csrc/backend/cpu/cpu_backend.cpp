@@ -1,0 +1,61 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/forward.h"
+#include "kernels/cpu/select.h"
+
+namespace pygpt {
+
+CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& options)
+    : file_(std::move(file)),
+      config_(file_->config()),
+      kernels_(select_kernels(options.isa)),
+      weights_(*file_),
+      layout_(config_, options.kv_type),
+      team_(options.workers),
+      pages_(static_cast<size_t>(options.page_capacity)),
+      x_(options.max_rows, config_.d_model),
+      normed_(options.max_rows, config_.d_model),
+      qkv_(options.max_rows, config_.qkv_rows()),
+      heads_(options.max_rows, config_.attention_width()),
+      hidden_(options.max_rows, config_.d_ff) {
+  for (int worker = 0; worker < team_.size(); ++worker) {
+    scratch_.push_back({RowBuffer(kFewRows, config_.d_model), RowBuffer(1, config_.d_model), SamplingScratch(static_cast<int32_t>(config_.vocab_size))});
+  }
+  info_ = {
+      .isa = kernels_.isa,
+      .kv_dtype = WeightFormats::kNames[static_cast<size_t>(layout_.type)],
+      .workers = team_.size(),
+      .weight_bytes = weights_.multiplied_bytes(),
+      .page_bytes = layout_.page_bytes,
+      .page_capacity = options.page_capacity,
+      .max_rows = options.max_rows,
+  };
+}
+
+void CpuBackend::clear_page(int32_t page) {
+  auto& memory = pages_[static_cast<size_t>(page)];
+  if (memory.size() == 0) {
+    memory = AlignedArray<std::byte>(layout_.page_bytes);
+  } else {
+    std::memset(memory.data(), 0, static_cast<size_t>(memory.size()));
+  }
+}
+
+void CpuBackend::run(const Batch& batch, const Plan&, Results& results) {
+  const auto outputs = std::ranges::count_if(batch.rows, [](const Row& row) { return row.want != Want::nothing; });
+  if (outputs > last_.rows()) {
+    // Grown when first needed: most callers never want the logits of a whole prompt.
+    last_ = RowBuffer(outputs, config_.d_model);
+    logits_ = RowBuffer(outputs, config_.padded_vocab_size);
+  }
+  results.tokens.assign(static_cast<size_t>(outputs), -1);
+  results.logits = outputs > 0 ? logits_.row(0) : nullptr;
+  results.stride = logits_.stride();
+  const Forward forward(*this, batch, results);
+  team_.run([&](int worker) noexcept { forward(worker); });
+}
+
+}  // namespace pygpt

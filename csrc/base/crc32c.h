@@ -1,0 +1,12 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace pygpt {
+
+/// CRC-32C (Castagnoli polynomial, RFC 3720 appendix B.4) of `data`, continued from `crc` (0 to start).
+uint32_t crc32c(std::span<const std::byte> data, uint32_t crc = 0) noexcept;
+
+}  // namespace pygpt

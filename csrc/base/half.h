@@ -1,0 +1,57 @@
+#pragma once
+// The two 16-bit floats, and their exact conversions in plain integer arithmetic (round to nearest, ties to even).
+// Kernels include this: no std templates here, see docs/architecture.md, "The ODR trap".
+
+#include <cstdint>
+
+namespace pygpt {
+
+/// IEEE binary16.
+struct Half {
+  uint16_t bits;
+};
+
+/// The upper half of an IEEE binary32.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+[[gnu::always_inline]] inline float to_float(float value) { return value; }
+
+[[gnu::always_inline]] inline float to_float(BFloat16 value) { return __builtin_bit_cast(float, uint32_t{value.bits} << 16); }
+
+[[gnu::always_inline]] inline float to_float(Half value) {
+  // Shift exponent and mantissa into place, then let a multiplication by 2^112 rebias: exact, subnormals included.
+  const uint32_t magnitude = (value.bits & 0x7fffu) << 13;
+  const float scaled = __builtin_bit_cast(float, magnitude) * 0x1p112f;
+  const bool special = (value.bits & 0x7c00u) == 0x7c00u;  // infinity or NaN
+  const uint32_t bits = special ? (magnitude | 0x7f800000u) : __builtin_bit_cast(uint32_t, scaled);
+  return __builtin_bit_cast(float, bits | (uint32_t{value.bits} & 0x8000u) << 16);
+}
+
+[[gnu::always_inline]] inline BFloat16 to_bfloat16(float value) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>(bits >> 16 | 0x40u)};  // keep NaN a (quiet) NaN
+  return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+}
+
+[[gnu::always_inline]] inline Half to_half(float value) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+  const uint32_t sign = bits >> 16 & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u)};   // NaN
+  if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};  // 65520 and above round to infinity
+  if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 aligns the mantissa to the subnormal grid and rounds it
+    const float aligned = __builtin_bit_cast(float, magnitude) + 0.5f;
+    return {static_cast<uint16_t>(sign | (__builtin_bit_cast(uint32_t, aligned) - 0x3f000000u))};
+  }
+  const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u;
+  return {static_cast<uint16_t>(sign | rounded >> 13)};
+}
+
+/// The nearest value of the type of `to`: for templates over element types.
+[[gnu::always_inline]] inline void convert(float value, float& to) { to = value; }
+[[gnu::always_inline]] inline void convert(float value, Half& to) { to = to_half(value); }
+[[gnu::always_inline]] inline void convert(float value, BFloat16& to) { to = to_bfloat16(value); }
+
+}  // namespace pygpt

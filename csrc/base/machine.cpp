@@ -1,0 +1,77 @@
+#include "base/machine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <thread>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace pygpt {
+namespace {
+
+constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
+
+/// The first number in a file, or `otherwise` where the file is missing or says "max".
+int64_t read_number(const char* path, int64_t otherwise) {
+  std::ifstream file(path);
+  int64_t value = 0;
+  return file >> value ? value : otherwise;
+}
+
+int cpus_by_affinity() {
+#ifdef __linux__
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+/// cgroup v2 "cpu.max": quota and period in microseconds; v1 has them in two files.
+int cpus_by_quota() {
+  int64_t quota = kUnlimited;
+  int64_t period = 0;
+  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); file) {
+    std::string first;
+    if (file >> first >> period && first != "max") quota = std::stoll(first);
+  } else {
+    quota = read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", -1);
+    period = read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us", 0);
+  }
+  if (quota == kUnlimited || quota <= 0 || period <= 0) return std::numeric_limits<int>::max();
+  return std::max(1, static_cast<int>(ceil(static_cast<double>(quota) / static_cast<double>(period))));
+}
+
+int64_t free_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  int64_t kilobytes = 0;
+  std::string unit;
+  while (file >> key >> kilobytes >> unit) {
+    if (key == "MemAvailable:") return kilobytes * 1024;
+  }
+  const int64_t pages = sysconf(_SC_PHYS_PAGES);
+  const int64_t page = sysconf(_SC_PAGE_SIZE);
+  return pages > 0 && page > 0 ? pages * page : kUnlimited;
+}
+
+int64_t memory_by_cgroup() {
+  const int64_t limit = read_number("/sys/fs/cgroup/memory.max", kUnlimited);
+  if (limit == kUnlimited) return kUnlimited;
+  return std::max<int64_t>(0, limit - read_number("/sys/fs/cgroup/memory.current", 0));
+}
+
+}  // namespace
+
+int available_cpus() { return std::min(cpus_by_affinity(), cpus_by_quota()); }
+
+int64_t available_memory() { return std::min(free_memory(), memory_by_cgroup()); }
+
+}  // namespace pygpt

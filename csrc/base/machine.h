@@ -1,0 +1,14 @@
+#pragma once
+// What this process may use of the machine it runs on.
+
+#include <cstdint>
+
+namespace pygpt {
+
+/// CPUs: the affinity mask or the cgroup's quota, whichever is smaller; at least 1.
+int available_cpus();
+
+/// Bytes that can be allocated without swapping: free memory or what the cgroup leaves, whichever is smaller.
+int64_t available_memory();
+
+}  // namespace pygpt

@@ -1,0 +1,87 @@
+#include "base/team.h"
+
+#include <system_error>
+
+namespace pygpt {
+namespace {
+
+constexpr int kSpins = 2000;  // 20 to 50 microseconds: longer than any phase of a small model, shorter than a time slice
+
+inline void pause() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
+#endif
+}
+
+}  // namespace
+
+Team::Team(int workers) {
+  try {
+    // A helper learns the team's size with its first job, so that a thread that cannot be had just makes a smaller team.
+    for (int worker = 1; worker < workers; ++worker) {
+      helpers_.emplace_back([this, worker] { help(worker); });
+      ++size_;
+    }
+  } catch (const std::system_error&) {
+    // "Resource temporarily unavailable": a limit on threads. What there is serves.
+    return;
+  }
+}
+
+Team::~Team() {
+  stopping_ = true;
+  jobs_.fetch_add(1, std::memory_order_seq_cst);
+  jobs_.notify_all();
+  for (auto& helper : helpers_) helper.join();
+}
+
+void Team::start(Entry entry, const void* self) noexcept {
+  if (size_ == 1) return entry(self, 0);
+  entry_ = entry;
+  self_ = self;
+  jobs_.fetch_add(1, std::memory_order_seq_cst);
+  wake(jobs_);
+  entry(self, 0);
+  barrier();
+}
+
+void Team::help(int worker) noexcept {
+  for (uint32_t done = 0;; ++done) {
+    wait_while(jobs_, done);
+    if (stopping_) return;
+    entry_(self_, worker);
+    barrier();
+  }
+}
+
+void Team::barrier() noexcept {
+  if (size_ == 1) return;
+  const uint32_t epoch = epoch_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) {
+    arrived_.store(0, std::memory_order_relaxed);
+    epoch_.store(epoch + 1, std::memory_order_seq_cst);
+    wake(epoch_);
+  } else {
+    wait_while(epoch_, epoch);
+  }
+}
+
+void Team::wait_while(const std::atomic<uint32_t>& word, uint32_t value) noexcept {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (word.load(std::memory_order_acquire) != value) return;
+    pause();
+  }
+  // Announce first, look again inside wait(): a waker that saw no parked worker has stored before this.
+  parked_.fetch_add(1, std::memory_order_seq_cst);
+  word.wait(value, std::memory_order_seq_cst);
+  parked_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Team::wake(std::atomic<uint32_t>& word) noexcept {
+  // The system call costs 300 ns, so it is made only for somebody.
+  if (parked_.load(std::memory_order_seq_cst) > 0) word.notify_all();
+}
+
+}  // namespace pygpt

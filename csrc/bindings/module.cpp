@@ -1,0 +1,24 @@
+#include "bindings/module.h"
+
+#include <pybind11/stl.h>
+
+#include "base/machine.h"
+#include "bindings/errors.h"
+#include "kernels/cpu/select.h"
+
+PYBIND11_MODULE(_core, module) {
+  using namespace pygpt;
+  module.doc() = "The C++ core of pygpt.";
+  module.attr("__version__") = PYGPT_VERSION;
+  register_errors();
+  module.def("isas", [] {
+    std::vector<std::string> names;
+    for (const KernelTable* table : available_kernels()) names.emplace_back(table->isa);
+    return names;
+  });
+  module.def("available_cpus", &available_cpus);
+  bind_file(module);
+  bind_engine(module);
+  auto testing = module.def_submodule("testing", "Every kernel, offered to numpy with a named ISA.");
+  bind_testing(testing);
+}

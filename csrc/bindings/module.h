@@ -1,0 +1,11 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace pygpt {
+
+void bind_file(pybind11::module_& module);
+void bind_engine(pybind11::module_& module);
+void bind_testing(pybind11::module_& module);
+
+}  // namespace pygpt

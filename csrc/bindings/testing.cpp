@@ -1,0 +1,174 @@
+// Every kernel, offered to numpy with a named ISA: what the tests hold against naive float64 twins.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+
+#include "base/aligned.h"
+#include "bindings/module.h"
+#include "engine/request.h"
+#include "formats/pack.h"
+#include "kernels/cpu/select.h"
+#include "model/kv_cache.h"
+#include "sampling/chain.h"
+#include "sampling/exp.h"
+#include "sampling/philox.h"
+
+namespace pygpt {
+namespace py = pybind11;
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+void want(bool ok, const char* message) {
+  if (!ok) throw py::value_error(message);
+}
+
+int format_id(const std::string& name) {
+  const auto format = WeightFormats::find(name);
+  want(format.has_value(), "unknown format");
+  return *format;
+}
+
+/// Rows filled up with zeros as the engine's are.
+struct PaddedRows {
+  explicit PaddedRows(const Floats& array) : rows(array.shape(0)), width(array.shape(1)), stride(round_up(width, kPanel)), memory(rows * stride) {
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(memory.data() + r * stride, array.data(r, 0), static_cast<size_t>(width) * sizeof(float));
+  }
+  int64_t rows, width, stride;
+  AlignedArray<float> memory;
+};
+
+Floats without_padding(const float* rows, int64_t count, int64_t width, int64_t stride) {
+  Floats out({count, width});
+  for (int64_t r = 0; r < count; ++r) std::memcpy(out.mutable_data(r, 0), rows + r * stride, static_cast<size_t>(width) * sizeof(float));
+  return out;
+}
+
+/// x w^T + bias (+ y), in the range of panels [first, last); the rest of the result is y or zero.
+Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, const std::string& isa, const std::optional<Floats>& bias,
+              const std::optional<Floats>& y, int64_t first, int64_t last) {
+  want(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == w.shape(1), "x [rows, k] and w [n, k] must agree in k");
+  const int64_t n = w.shape(0);
+  const int64_t k = w.shape(1);
+  const int format = format_id(format_name);
+  AlignedArray<std::byte> packed(packed_bytes(TensorKind::matrix, format, n, k).value());
+  pack(TensorKind::matrix, format, w.data(), n, k, packed.data());
+  const PaddedRows rows(x);
+  AlignedArray<float> padded_bias(round_up(n, kPanel));
+  if (bias) std::memcpy(padded_bias.data(), bias->data(), static_cast<size_t>(n) * sizeof(float));
+  PaddedRows out(y ? *y : Floats(py::array_t<float>(py::array::ShapeContainer{x.shape(0), n})));
+  if (!y) std::memset(out.memory.data(), 0, static_cast<size_t>(out.memory.size()) * sizeof(float));
+  want(out.rows == rows.rows && out.width == n, "y must be [rows, n]");
+  select_kernels(isa).matmul[format]({
+      .x = rows.memory.data(),
+      .x_stride = rows.stride,
+      .rows = static_cast<int>(rows.rows),
+      .w = packed.data(),
+      .k = k,
+      .first = first,
+      .last = last < 0 ? panel_count(n) : last,
+      .bias = bias ? padded_bias.data() : nullptr,
+      .y = out.memory.data(),
+      .y_stride = out.stride,
+      .add = y.has_value(),
+  });
+  return without_padding(out.memory.data(), out.rows, n, out.stride);
+}
+
+Floats layer_norm(const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon, const std::string& isa) {
+  want(x.ndim() == 2 && gain.size() == x.shape(1), "x [rows, width] and gain [width] must agree");
+  Floats out({x.shape(0), x.shape(1)});
+  for (py::ssize_t r = 0; r < x.shape(0); ++r) {
+    select_kernels(isa).layer_norm({x.data(r, 0), gain.data(), bias ? bias->data() : nullptr, epsilon, x.shape(1), out.mutable_data(r, 0)});
+  }
+  return out;
+}
+
+template <class Function>
+Floats elementwise(const Floats& x, Function&& function) {
+  AlignedArray<float> padded(round_up(x.size(), kPanel));
+  std::memcpy(padded.data(), x.data(), static_cast<size_t>(x.size()) * sizeof(float));
+  function(padded.data(), padded.size());
+  Floats out(x.size());
+  std::memcpy(out.mutable_data(), padded.data(), static_cast<size_t>(x.size()) * sizeof(float));
+  return out;
+}
+
+Floats activate(const Floats& x, const std::string& name, const std::string& isa) {
+  for (int i = 0; i < kActivationCount; ++i) {
+    if (name == kActivationNames[i]) return elementwise(x, select_kernels(isa).activate[i]);
+  }
+  throw py::value_error("unknown activation");
+}
+
+/// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row r of q
+/// sees the first count - rows + r + 1 of them. What lies in the pages behind is `filler`.
+Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype, const std::string& isa, float filler) {
+  want(q.ndim() == 2 && k.ndim() == 2 && v.ndim() == 2 && q.shape(1) == k.shape(1) && k.shape(0) == v.shape(0), "q, k, v must be [positions, head_dim]");
+  const KernelTable& kernels = select_kernels(isa);
+  ModelConfig config;
+  config.n_layer = config.n_head = 1;
+  config.head_dim = q.shape(1);
+  const PageLayout layout(config, format_id(kv_dtype));
+  const int64_t count = k.shape(0);
+  std::vector<AlignedArray<std::byte>> memory;
+  std::vector<const std::byte*> pages;
+  const PaddedRows values(v);
+  for (int64_t page = 0; page < pages_for(count); ++page) {
+    memory.emplace_back(layout.page_bytes);
+    pages.push_back(memory.back().data());
+    const AlignedArray<float> zeros(config.padded_head_dim());
+    std::vector<float> fill(static_cast<size_t>(config.padded_head_dim()), filler);
+    for (int column = 0; column < kPageRows; ++column) {
+      const int64_t position = page * kPageRows + column;
+      const bool real = position < count;
+      kernels.append[layout.type]({real ? k.data(position, 0) : fill.data(), real ? values.memory.data() + position * values.stride : fill.data(),
+                                   static_cast<int>(config.head_dim), column, memory.back().data(), memory.back().data() + layout.v_offset(0, 0)});
+    }
+  }
+  Floats out({q.shape(0), q.shape(1)});
+  for (py::ssize_t r = 0; r < q.shape(0); ++r) {
+    kernels.attend[layout.type]({q.data(r, 0), pages.data(), 0, layout.v_offset(0, 0), static_cast<int>(config.head_dim), count - q.shape(0) + r + 1, scale,
+                                 out.mutable_data(r, 0)});
+  }
+  return out;
+}
+
+/// The token that the rules of `request` choose from logits, after `output` was chosen.
+int32_t choose_token(const Floats& logits, const Request& request, const std::vector<int32_t>& output) {
+  const auto vocab_size = static_cast<int32_t>(logits.size());
+  want(vocab_size > 0, "logits are empty");
+  Sampler sampler(request.sampling, vocab_size, request.prompt);
+  for (const int32_t token : output) sampler.accept(token);
+  SamplingScratch scratch(vocab_size);
+  return choose({logits.data(), static_cast<size_t>(vocab_size)}, sampler, scratch);
+}
+
+std::vector<uint32_t> philox_words(const std::array<uint32_t, 4>& counter, uint64_t key) {
+  const uint32_t words[4] = {counter[0], counter[1], counter[2], counter[3]};
+  const sampling::Philox random = sampling::philox(words, key);
+  return {random.word, random.word + 4};
+}
+
+}  // namespace
+
+void bind_testing(py::module_& module) {
+  module.def("matmul", &matmul, py::arg("x"), py::arg("w"), py::arg("format"), py::kw_only(), py::arg("isa") = "", py::arg("bias") = py::none(),
+             py::arg("y") = py::none(), py::arg("first") = 0, py::arg("last") = -1);
+  module.def("layer_norm", &layer_norm, py::arg("x"), py::arg("gain"), py::arg("bias") = py::none(), py::arg("epsilon") = 1e-5f, py::kw_only(),
+             py::arg("isa") = "");
+  module.def("activate", &activate, py::arg("x"), py::arg("activation"), py::kw_only(), py::arg("isa") = "");
+  module.def("exp", [](const Floats& x, const std::string& isa) { return elementwise(x, select_kernels(isa).exp); }, py::arg("x"), py::kw_only(),
+             py::arg("isa") = "");
+  module.def("attend", &attend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::kw_only(), py::arg("kv_dtype") = "f32", py::arg("isa") = "",
+             py::arg("filler") = 0.0f);
+  module.def("choose", &choose_token, py::arg("logits"), py::arg("request"), py::arg("output") = std::vector<int32_t>{});
+  module.def("philox", &philox_words, py::arg("counter"), py::arg("key"));
+  module.def("uniform", &sampling::uniform, py::arg("seed"), py::arg("sample"), py::arg("index"));
+  module.def("sampling_exp", &sampling::exp_nonpositive, py::arg("x"));
+}
+
+}  // namespace pygpt

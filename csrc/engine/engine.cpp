@@ -1,0 +1,165 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/error.h"
+#include "base/machine.h"
+
+namespace pygpt {
+namespace {
+
+constexpr int64_t kDefaultChunk = 128;
+constexpr int64_t kDefaultRunning = 64;
+constexpr int64_t kMostThreads = 1024;
+constexpr int64_t kSmallModel = 512 << 10;  // bytes: below, a second worker waits longer than it works
+
+int64_t gibibytes(int64_t bytes) { return bytes >> 30; }
+
+int choose_workers(int threads, int64_t weight_bytes) {
+  check(threads >= 0 && threads <= kMostThreads, "threads must be from 1 to ", kMostThreads, ", got ", threads);
+  if (threads > 0) return threads;
+  return weight_bytes < kSmallModel ? 1 : available_cpus();
+}
+
+/// f32 beside f32 weights, else what the weights are: rounding the cache then costs no more than they did.
+int choose_kv_type(const std::string& name, int weight_format) {
+  if (name == "auto") return weight_format;
+  const auto type = WeightFormats::find(name);
+  check(type.has_value(), "kv_dtype \"", name, "\" is unknown; this version knows auto, f32, f16, bf16");
+  return *type;
+}
+
+/// Pages for as many sequences as may run, or as many as half of the free memory holds; never fewer than one context.
+int64_t choose_pages(int64_t page_bytes, int64_t context, int64_t sequences) {
+  const int64_t per_sequence = pages_for(context);
+  const int64_t available = available_memory();
+  const auto needed = checked_multiply(per_sequence, page_bytes);
+  if (!needed || *needed > available / 10 * 9) {
+    throw OutOfMemory(join("the KV cache of one context of ", context, " tokens needs ", needed ? gibibytes(*needed) : INT64_MAX, " GiB (", page_bytes,
+                           " bytes for each ", kPageRows, " tokens), ", gibibytes(available), " GiB are available: pass a smaller max_context"));
+  }
+  return std::clamp(available / 2 / page_bytes, per_sequence, per_sequence * sequences);
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& options) : file_(std::move(file)) {
+  const ModelConfig& config = file_->config();
+  check(options.max_context >= 0 && options.max_context <= config.context_length, "max_context must be from 1 to the model's ", config.context_length, ", got ",
+        options.max_context);
+  check(options.prefill_chunk >= 0 && options.max_running >= 0, "prefill_chunk and max_running must not be negative");
+  limits_ = {options.max_context > 0 ? options.max_context : config.context_length, static_cast<int32_t>(config.vocab_size)};
+  chunk_ = std::min(options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultChunk, limits_.context_length);
+  max_running_ = std::min<int64_t>(options.max_running > 0 ? options.max_running : kDefaultRunning, 4096);
+  make_backend(options);
+  scheduler_ = std::make_unique<Scheduler>(*backend_, Scheduler::Limits{chunk_, max_running_});
+  thread_ = std::thread([this] { run_loop(); });
+}
+
+void Engine::make_backend(const EngineOptions& options) {
+  const int weight_format = file_->tensor("h.0.attn.qkv").format;
+  const int kv_type = choose_kv_type(options.kv_dtype, weight_format);
+  const PageLayout layout(file_->config(), kv_type);
+  backend_ = std::make_unique<CpuBackend>(file_, CpuOptions{
+                                                     .workers = choose_workers(options.threads, file_->size()),
+                                                     .isa = options.isa,
+                                                     .kv_type = kv_type,
+                                                     .page_capacity = choose_pages(layout.page_bytes, limits_.context_length, max_running_),
+                                                     .max_rows = static_cast<int32_t>(chunk_ + max_running_),
+                                                 });
+}
+
+Engine::~Engine() { close(); }
+
+void Engine::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  arrived_.notify_all();
+  const std::lock_guard lock(close_mutex_);  // two closers: the second waits for the first
+  if (thread_.joinable()) thread_.join();
+}
+
+/// What memory safety needs. That a value makes sense was checked where its name is known, in Python.
+void Engine::check_request(Request& request) const {
+  const auto check_ids = [&](const std::vector<int32_t>& ids, const char* what) {
+    for (const int32_t id : ids) check(id >= 0 && id < limits_.vocab_size, what, " holds ", id, ", the vocabulary has ", limits_.vocab_size, " tokens");
+  };
+  SamplingParams& sampling = request.sampling;
+  check(!request.prompt.empty(), "the prompt is empty");
+  check_ids(request.prompt, "the prompt");
+  check_ids(sampling.allowed_token_ids, "allowed_token_ids");
+  check_ids(sampling.stop_token_ids, "stop_token_ids");
+  for (const auto& [id, bias] : sampling.logit_bias) {
+    check(id >= 0 && id < limits_.vocab_size && std::isfinite(bias), "logit_bias holds ", id, ": ", bias);
+  }
+  check(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 && sampling.min_p >= 0 && sampling.repetition_penalty > 0,
+        "a sampling parameter is out of range");
+  const bool longer = std::ssize(request.prompt) > limits_.context_length;
+  check(!longer || (request.overflow != Overflow::stop && !request.logits && request.prompt_logprobs < 0), "the prompt has ", request.prompt.size(),
+        " tokens, the context ", limits_.context_length);
+  request.n_keep = std::clamp<int64_t>(request.n_keep, 0, limits_.context_length - 1);
+  std::ranges::sort(sampling.allowed_token_ids);
+  sampling.allowed_token_ids.erase(std::ranges::unique(sampling.allowed_token_ids).begin(), sampling.allowed_token_ids.end());
+}
+
+std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
+  for (Request& request : requests) check_request(request);
+  auto ticket = std::make_shared<Ticket>(requests.size());
+  {
+    const std::lock_guard lock(mutex_);
+    if (closing_) throw EngineClosed("the engine was closed");
+    for (size_t i = 0; i < requests.size(); ++i) inbox_.push_back({std::move(requests[i]), ticket, static_cast<int64_t>(i)});
+  }
+  arrived_.notify_all();
+  return ticket;
+}
+
+void Engine::run_loop() noexcept {
+  Results results;
+  while (wait_for_work()) {
+    try {
+      admit();
+      step(results);
+    } catch (const std::bad_alloc&) {
+      scheduler_->fail_all(Fault::memory, "the system is out of memory: run fewer requests at once, or pass a smaller max_context");
+    } catch (const OutOfMemory& error) {
+      scheduler_->fail_all(Fault::memory, error.what());
+    } catch (const std::exception& error) {
+      scheduler_->fail_all(Fault::other, error.what());
+    }
+  }
+  admit();
+  scheduler_->cancel_all();
+}
+
+/// Sleeps while there is nothing to do. False when the engine closes.
+bool Engine::wait_for_work() {
+  std::unique_lock lock(mutex_);
+  if (scheduler_->idle()) arrived_.wait(lock, [&] { return closing_ || !inbox_.empty(); });
+  return !closing_;
+}
+
+/// Hands what has arrived to the scheduler.
+void Engine::admit() {
+  std::vector<Arrival> arrivals;
+  {
+    const std::lock_guard lock(mutex_);
+    arrivals.swap(inbox_);
+  }
+  for (Arrival& arrival : arrivals) {
+    scheduler_->add(std::make_unique<Sequence>(std::move(arrival.request), std::move(arrival.ticket), arrival.index, limits_));
+  }
+}
+
+void Engine::step(Results& results) {
+  Batch batch;
+  if (!scheduler_->next(batch)) return;
+  backend_->run(batch, Plan{.max_steps = 1}, results);
+  scheduler_->accept(results, limits_.vocab_size);
+}
+
+}  // namespace pygpt

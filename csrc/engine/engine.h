@@ -1,0 +1,76 @@
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "backend/backend.h"
+#include "engine/scheduler.h"
+#include "engine/ticket.h"
+#include "model/file.h"
+
+namespace pygpt {
+
+struct EngineOptions {
+  int threads = 0;            // 0: chosen
+  std::string isa;            // empty: the best
+  std::string kv_dtype = "auto";
+  int64_t max_context = 0;    // 0: the model's
+  int64_t prefill_chunk = 0;  // 0: chosen
+  int64_t max_running = 0;    // 0: chosen
+};
+
+/// Runs requests on one model. Its thread is the team's worker 0; it sleeps while there is nothing to do.
+/// Every method may be called from any thread.
+class Engine {
+ public:
+  /// Throws Error, OutOfMemory, DeviceError.
+  Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& options);
+
+  /// Cancels what runs and joins the threads. In a forked child, where they do not exist, see abandon().
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  /// Throws EngineClosed; Error for a request that would read or write out of bounds.
+  std::shared_ptr<Ticket> submit(std::vector<Request> requests);
+
+  void close();
+
+  const Backend::Info& info() const noexcept { return backend_->info(); }
+  int64_t context_length() const noexcept { return limits_.context_length; }
+  int64_t prefill_chunk() const noexcept { return chunk_; }
+  int64_t max_running() const noexcept { return max_running_; }
+
+ private:
+  struct Arrival {
+    Request request;
+    std::shared_ptr<Ticket> ticket;
+    int64_t index;
+  };
+
+  void make_backend(const EngineOptions& options);
+  void check_request(Request& request) const;
+  void run_loop() noexcept;
+  bool wait_for_work();
+  void admit();
+  void step(Results& results);
+
+  std::shared_ptr<const ModelFile> file_;
+  SequenceLimits limits_{};
+  int64_t chunk_ = 0;
+  int64_t max_running_ = 0;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Scheduler> scheduler_;
+
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::vector<Arrival> inbox_;
+  bool closing_ = false;
+  std::mutex close_mutex_;
+  std::thread thread_;  // last: it uses everything above
+};
+
+}  // namespace pygpt

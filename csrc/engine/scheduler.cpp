@@ -1,0 +1,106 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace pygpt {
+
+Scheduler::Scheduler(Backend& backend, const Limits& limits)
+    : backend_(backend), limits_(limits), pool_(backend.info().page_capacity) {}
+
+bool Scheduler::next(Batch& batch) {
+  drop_cancelled();
+  start_waiting();
+  collect_rows();
+  batch = {rows_, views_};
+  return !rows_.empty();
+}
+
+void Scheduler::drop_cancelled() {
+  for (auto& sequence : running_) {
+    if (sequence->cancelled()) sequence->finish(Finish::cancelled);
+  }
+  retire();
+  std::erase_if(waiting_, [](const auto& sequence) {
+    if (!sequence->cancelled()) return false;
+    sequence->finish(Finish::cancelled);
+    sequence->publish();
+    return true;
+  });
+}
+
+void Scheduler::start_waiting() {
+  while (!waiting_.empty() && std::ssize(running_) < limits_.max_running && start(*waiting_.front())) {
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+/// Reserves its pages; false if they are not free yet.
+bool Scheduler::start(Sequence& sequence) {
+  const int64_t pages = pages_for(sequence.positions_needed());
+  if (pool_.available() < pages) return false;
+  for (int64_t i = 0; i < pages; ++i) sequence.cache.append(pool_.take());
+  sequence.started();
+  return true;
+}
+
+/// Zeroes the pages that its next rows reach for the first time. A sequence whose memory cannot be had ends with that error.
+bool Scheduler::clear_pages(Sequence& sequence, int64_t positions) {
+  try {
+    for (; sequence.cleared_pages < pages_for(positions); ++sequence.cleared_pages) {
+      backend_.clear_page(sequence.cache.pages()[static_cast<size_t>(sequence.cleared_pages)]);
+    }
+    return true;
+  } catch (const OutOfMemory& error) {
+    sequence.finish(Finish::error, Fault::memory, error.what());
+    return false;
+  }
+}
+
+/// One row for each sequence that is past its prompt, and prompts in order of arrival up to the chunk.
+void Scheduler::collect_rows() {
+  rows_.clear();
+  views_.clear();
+  int64_t left = limits_.chunk;
+  for (auto& sequence : running_) {
+    const bool decoding = sequence->rows_waiting() == 1;
+    const int64_t count = decoding ? 1 : std::min(left, sequence->rows_waiting());
+    views_.push_back(sequence->view(sequence->cache));
+    if (!clear_pages(*sequence, sequence->positions_after(count))) continue;
+    if (!decoding) left -= count;
+    sequence->append_rows(count, static_cast<int32_t>(views_.size()) - 1, rows_);
+  }
+}
+
+void Scheduler::accept(const Results& results, int32_t vocab_size) {
+  size_t answer = 0;
+  for (const Row& row : rows_) {
+    if (row.want == Want::nothing) continue;
+    const float* logits = results.logits + static_cast<int64_t>(answer) * results.stride;
+    running_[static_cast<size_t>(row.sequence)]->take(row, results.tokens[answer], {logits, static_cast<size_t>(vocab_size)});
+    ++answer;
+  }
+  for (auto& sequence : running_) {
+    if (sequence->rows_waiting() == 0) sequence->finish(Finish::length);  // it has read its prompt and wants no token
+  }
+  retire();
+}
+
+void Scheduler::retire() {
+  for (auto& sequence : running_) {
+    sequence->publish();
+    if (sequence->finished()) sequence->cache.truncate(0, pool_);
+  }
+  std::erase_if(running_, [](const auto& sequence) { return sequence->finished(); });
+}
+
+void Scheduler::finish_all(Finish finish, Fault fault, const std::string& message) {
+  for (auto& sequence : waiting_) running_.push_back(std::move(sequence));
+  waiting_.clear();
+  for (auto& sequence : running_) sequence->finish(finish, fault, message);
+  retire();
+}
+
+}  // namespace pygpt

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "backend/batch.h"
+#include "engine/request.h"
+#include "engine/ticket.h"
+#include "model/kv_cache.h"
+
+namespace pygpt {
+
+/// What a sequence needs to know of its model.
+struct SequenceLimits {
+  int64_t context_length;
+  int32_t vocab_size;
+};
+
+/// One request on its way: what it has read, what it has chosen, what it still wants.
+class Sequence {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits);
+
+  /// Positions that it will need in the cache, at most.
+  int64_t positions_needed() const;
+
+  /// Rows that it has yet to run before it can choose its next token.
+  int64_t rows_waiting() const { return std::ssize(window_) - computed_; }
+
+  /// Positions that the cache holds once the next `count` rows have run.
+  int64_t positions_after(int64_t count) const { return computed_ + count; }
+
+  /// Appends its next rows, at most `count`, as rows of the batch's sequence `place`.
+  void append_rows(int64_t count, int32_t place, std::vector<Row>& rows);
+
+  SequenceView view(const KvCache& cache) const { return {cache.pages(), &sampler_}; }
+
+  /// Takes the answer for one row that wanted something.
+  void take(const Row& row, int32_t token, std::span<const float> logits);
+
+  /// Ends it and tells its ticket.
+  void finish(Finish finish, Fault fault = Fault::none, const std::string& message = "");
+
+  bool finished() const { return event_.finish.has_value(); }
+  bool cancelled() const { return ticket_->cancelled(index_); }
+  void started() { started_ = Clock::now(); }
+
+  /// Hands over the news of this step, if there are any.
+  void publish();
+
+  KvCache cache;
+  int64_t cleared_pages = 0;  // of the cache, from the first on
+
+ private:
+  Want want_at(int64_t position) const;
+  void take_prompt_row(const Row& row, std::span<const float> logits);
+  void take_token(int32_t token, std::span<const float> logits);
+  void make_room();
+  bool full() const;
+  void crop_prompt();
+  void stamp();
+
+  Request request_;
+  std::shared_ptr<Ticket> ticket_;
+  int64_t index_;
+  SequenceLimits limits_;
+  std::vector<int32_t> window_;  // the tokens of the context: prompt and output, less what was dropped
+  int64_t prompt_length_ = 0;    // of the prompt that is read, in tokens
+  int64_t computed_ = 0;         // positions of window_ in the cache
+  bool generates_ = false;       // whether it wants tokens at all
+  Sampler sampler_;
+  Event event_;                  // since the last publish
+  bool news_ = false;
+  int64_t dropped_ = 0;
+  Clock::time_point submitted_;
+  Clock::time_point started_;
+  Clock::time_point prefilled_;
+};
+
+}  // namespace pygpt

@@ -1,0 +1,83 @@
+#include "engine/ticket.h"
+
+#include <iterator>
+
+namespace pygpt {
+namespace {
+
+constexpr auto kWakeInterval = std::chrono::milliseconds(2);
+
+template <class T>
+void move_behind(std::vector<T>& to, std::vector<T>& from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+/// Adds `event` to what has not been seen yet of the same request.
+void merge(Event& pending, Event& event) {
+  move_behind(pending.token_ids, event.token_ids);
+  move_behind(pending.logprobs, event.logprobs);
+  move_behind(pending.prompt_logprobs, event.prompt_logprobs);
+  move_behind(pending.logits, event.logits);
+  event.token_ids = std::move(pending.token_ids);
+  event.logprobs = std::move(pending.logprobs);
+  event.prompt_logprobs = std::move(pending.prompt_logprobs);
+  event.logits = std::move(pending.logits);
+  pending = std::move(event);  // the newest word on everything else
+}
+
+}  // namespace
+
+Ticket::Ticket(size_t requests) : cancelled_(requests), pending_(requests), fresh_(requests), running_(requests) {
+  for (size_t i = 0; i < requests; ++i) pending_[i].index = static_cast<int64_t>(i);
+}
+
+std::vector<Event> Ticket::poll(double timeout_s, bool until_done) {
+  std::unique_lock lock(mutex_);
+  const auto ready = [&] { return until_done ? running_ == 0 : any_fresh_; };
+  const auto timeout = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
+  if (!news_.wait_for(lock, timeout, ready)) return {};
+  return take();
+}
+
+std::vector<Event> Ticket::take() {
+  std::vector<Event> events;
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    if (!fresh_[i]) continue;
+    events.push_back(std::move(pending_[i]));
+    pending_[i] = {};
+    pending_[i].index = static_cast<int64_t>(i);
+    fresh_[i] = false;
+  }
+  any_fresh_ = false;
+  return events;
+}
+
+void Ticket::cancel(int64_t index) {
+  for (size_t i = 0; i < cancelled_.size(); ++i) {
+    if (index < 0 || static_cast<size_t>(index) == i) cancelled_[i].store(true, std::memory_order_relaxed);
+  }
+}
+
+bool Ticket::done() const {
+  const std::lock_guard lock(mutex_);
+  return running_ == 0;
+}
+
+void Ticket::publish(Event event) {
+  const auto now = Clock::now();
+  const bool ended = event.finish.has_value();
+  bool wake = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto i = static_cast<size_t>(event.index);
+    merge(pending_[i], event);
+    wake = ended || now >= next_wake_;
+    if (wake) next_wake_ = now + kWakeInterval;
+    fresh_[i] = true;
+    any_fresh_ = true;
+    if (ended) --running_;
+  }
+  if (wake) news_.notify_all();
+}
+
+}  // namespace pygpt

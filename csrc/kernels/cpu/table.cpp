@@ -1,0 +1,38 @@
+// Compiled once for each ISA, with PYGPT_ISA_HEADER naming its Simd and the compiler told that it may use the ISA.
+// Exports one symbol, the table; all else is internal, so that no linker can mix code of two ISAs (docs/architecture.md).
+
+#include PYGPT_ISA_HEADER
+
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/norm.h"
+
+namespace pygpt {
+namespace {
+
+template <Vec (*function)(Vec)>
+void apply(float* x, int64_t count) noexcept {
+  for (int64_t i = 0; i < count; i += Simd::kLanes) Simd::store(x + i, function(Simd::load(x + i)));
+}
+
+template <class... Formats>
+constexpr KernelTable make_table(FormatList<Formats...>) {
+  return {
+      .isa = Simd::kName,
+      .matmul = {matmul<Formats>...},
+      .layer_norm = layer_norm,
+      .activate = {apply<relu>, apply<gelu>, apply<gelu_tanh>},
+      .append = {append<typename Formats::Element>...},
+      .attend = {attend<typename Formats::Element>...},
+      .exp = apply<vec_exp>,
+  };
+}
+
+constexpr KernelTable kTable = make_table(WeightFormats{});
+
+}  // namespace
+
+/// The kernels of this ISA, or null where the machine lacks it.
+extern "C" const KernelTable* PYGPT_ISA_SYMBOL() { return Simd::supported() ? &kTable : nullptr; }
+
+}  // namespace pygpt

@@ -1,0 +1,82 @@
+#pragma once
+// The kernels of one ISA, as plain functions on raw rows: noexcept, no allocation, no threads.
+// Rows of floats are filled up to a multiple of 16 with zeros, and kernels may write those.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/formats.h"
+
+namespace pygpt {
+
+inline constexpr int kPageRows = 32;        // positions in a page of the KV cache
+inline constexpr int kPartialRows = 256;    // positions of one partial softmax, at absolute multiples
+inline constexpr int kMaxHeadDim = 1024;
+
+enum class Activation : int { relu, gelu, gelu_tanh };
+inline constexpr int kActivationCount = 3;
+inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh"};
+
+/// Element types of the KV cache: the ids are those of WeightFormats, in whose elements it is stored.
+inline constexpr int kKvTypeCount = WeightFormats::kCount;
+
+/// y = x w^T + bias, or y += x w^T + bias, for the panels [first, last) of w.
+/// Row r of y depends on row r of x only, bit for bit, whatever the other rows and the range of panels.
+struct MatmulArgs {
+  const float* x;         // [rows, k]
+  int64_t x_stride;       // floats
+  int rows;
+  const std::byte* w;     // [n, k] in the kernel's format
+  int64_t k;
+  int64_t first;
+  int64_t last;
+  const float* bias;      // [16 * panels], or null
+  float* y;               // [rows, 16 * panels]
+  int64_t y_stride;
+  bool add;
+};
+
+/// out = (x - mean) / sqrt(variance + epsilon) * gain + bias over one row (Ba, Kiros and Hinton 2016).
+struct LayerNormArgs {
+  const float* x;     // [width]
+  const float* gain;  // [width]
+  const float* bias;  // [width], or null
+  float epsilon;
+  int64_t width;
+  float* out;         // [width]
+};
+
+/// One position's k and v into its page. Within a page: k as [head_dim][32], v as [32][padded head_dim].
+struct AppendArgs {
+  const float* k;  // [head_dim]
+  const float* v;  // [padded head_dim], zeros behind head_dim
+  int head_dim;
+  int column;      // position % 32
+  std::byte* k_page;
+  std::byte* v_page;
+};
+
+/// softmax(scale * q k^T) v of one head of one row over positions [0, count).
+/// Partials over 256 absolute positions are formed and merged in ascending order (online softmax, arXiv:1805.02867).
+struct AttendArgs {
+  const float* q;                  // [head_dim]
+  const std::byte* const* pages;   // of this sequence
+  int64_t k_offset;                // bytes from a page's start to this layer's and head's k
+  int64_t v_offset;
+  int head_dim;
+  int64_t count;
+  float scale;
+  float* out;                      // [head_dim], exactly
+};
+
+struct KernelTable {
+  const char* isa;
+  void (*matmul[WeightFormats::kCount])(const MatmulArgs&) noexcept;
+  void (*layer_norm)(const LayerNormArgs&) noexcept;
+  void (*activate[kActivationCount])(float* x, int64_t count) noexcept;  // count: a multiple of 16
+  void (*append[kKvTypeCount])(const AppendArgs&) noexcept;
+  void (*attend[kKvTypeCount])(const AttendArgs&) noexcept;
+  void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests
+};
+
+}  // namespace pygpt

@@ -1,0 +1,70 @@
+#pragma once
+// A model's architecture as values, and the tensors that it implies.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "formats/pack.h"
+#include "kernels/cpu/table.h"
+
+namespace pygpt {
+
+/// One line of a header as a program sees it. An empty optional is "none".
+using ConfigValue = std::variant<int64_t, double, bool, std::string, std::optional<int64_t>, std::vector<int64_t>>;
+
+/// Every key of docs/format.md. Code reads these values, never a model's name.
+struct ModelConfig {
+  int64_t n_layer = 0;
+  int64_t n_head = 0;
+  int64_t head_dim = 0;
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+  int64_t context_length = 0;
+  int64_t vocab_size = 0;         // ids that may be sampled
+  int64_t padded_vocab_size = 0;  // rows of wte and of the head
+  std::string norm;
+  double norm_epsilon = 0;
+  std::string position;
+  Activation activation = Activation::relu;
+  double attention_scale = 0;
+  bool tied_head = false;
+  bool qkv_bias = false;
+  bool proj_bias = false;
+  bool mlp_bias = false;
+  bool norm_bias = false;
+  bool head_bias = false;
+  std::optional<int64_t> start_token;
+  std::vector<int64_t> stop_tokens;
+
+  /// Width of a head in the rows of attn.qkv, where each of q, k and v begins at a panel.
+  int64_t padded_head_dim() const { return round_up(head_dim, kPanel); }
+  int64_t qkv_rows() const { return n_head * 3 * padded_head_dim(); }
+  int64_t attention_width() const { return n_head * head_dim; }
+};
+
+/// What the config says a tensor must be.
+struct TensorSpec {
+  std::string name;
+  TensorKind kind;
+  int64_t rows;
+  int64_t cols;
+};
+
+/// Key and value of each line, in the file's order.
+using ConfigLines = std::vector<std::pair<std::string, std::string>>;
+
+/// Throws ModelFileError("invalid_config" or "invalid_header") that names the key.
+ModelConfig parse_config(const ConfigLines& lines);
+
+/// The config's keys and values, in the file's order.
+std::vector<std::pair<std::string, ConfigValue>> config_values(const ModelConfig& config);
+
+/// Every tensor that the config implies, in the file's order.
+std::vector<TensorSpec> tensor_specs(const ModelConfig& config);
+
+}  // namespace pygpt

@@ -1,0 +1,33 @@
+#include "model/kv_cache.h"
+
+#include "base/aligned.h"
+#include "base/error.h"
+
+namespace pygpt {
+
+PageLayout::PageLayout(const ModelConfig& config, int type) : type(type), n_head(config.n_head) {
+  const int64_t element = WeightFormats::visit(type, []<class Format>() { return int64_t{sizeof(typename Format::Element)}; });
+  k_bytes = round_up(config.head_dim * kPageRows * element, kAlignment);
+  v_bytes = round_up(config.padded_head_dim() * kPageRows * element, kAlignment);
+  page_bytes = config.n_layer * n_head * (k_bytes + v_bytes);  // at most 2^12 * 2^10 * 2^18: no overflow
+}
+
+PagePool::PagePool(int64_t capacity) : capacity_(capacity) {
+  for (int64_t page = capacity - 1; page >= 0; --page) free_.push_back(static_cast<int32_t>(page));
+}
+
+int32_t PagePool::take() {
+  check(!free_.empty(), "no free page");
+  const int32_t page = free_.back();
+  free_.pop_back();
+  return page;
+}
+
+void KvCache::truncate(int64_t positions, PagePool& pool) {
+  while (static_cast<int64_t>(pages_.size()) > pages_for(positions)) {
+    pool.give_back(pages_.back());
+    pages_.pop_back();
+  }
+}
+
+}  // namespace pygpt
