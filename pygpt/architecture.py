@@ -1,0 +1,76 @@
+"""What a model is, as values: the `config` lines of a model file (docs/format.md, section Config)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+PANEL = 16  # rows of a panel of packed weights; every head's q, k and v begin at one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """Everything about a model but its weights; the fields are the config keys of docs/format.md, in its
+    order.
+
+    Which values are possible is decided in one place, `_core.tensor_specs`.
+    """
+
+    n_layer: int
+    n_head: int
+    head_dim: int
+    d_model: int
+    d_ff: int
+    context_length: int
+    vocab_size: int  # ids that may be sampled
+    padded_vocab_size: int  # rows of the embedding and of the head
+    norm: str = "layer_norm"
+    norm_epsilon: float = 1e-5
+    position: str = "learned"
+    activation: str
+    attention_scale: float  # scores are attention_scale * q.k
+    tied_head: bool
+    qkv_bias: bool
+    proj_bias: bool
+    mlp_bias: bool
+    norm_bias: bool
+    head_bias: bool
+    start_token: int | None = None
+    stop_tokens: tuple[int, ...] = ()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Architecture:
+        """The architecture of an opened file: `_core.ModelFile.config`."""
+        values = {field.name: config[field.name] for field in fields(cls)}
+        return cls(**(values | {"stop_tokens": tuple(values["stop_tokens"] or ())}))
+
+    @property
+    def padded_head_dim(self) -> int:
+        """Rows of one head's q, k or v in `attn.qkv`: head_dim rounded up to whole panels."""
+        return -(-self.head_dim // PANEL) * PANEL
+
+    def to_config(self) -> dict[str, str]:
+        """Every key and its value as written in the file, in file order."""
+        return {field.name: format_value(getattr(self, field.name)) for field in fields(self)}
+
+    def to_lines(self) -> list[str]:
+        """The `config` lines of the header, without line ends."""
+        return [f"config {key} {value}" for key, value in self.to_config().items()]
+
+
+def format_value(value: bool | int | float | str | tuple[int, ...] | None) -> str:
+    """A value as the header's grammar writes it; one value has one spelling."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(str(int(item)) for item in value)
+    if isinstance(value, float | np.floating):
+        # The engine computes in binary32: the shortest digits that name the same binary32, without an
+        # exponent.
+        return np.format_float_positional(np.float32(value), unique=True, trim="-")
+    return str(value)

@@ -1,0 +1,147 @@
+"""The forward pass in float64 numpy: the yardstick that the engine and every export are measured with.
+
+It reads like the lecture, knows nothing of the C++ and shares no code with it. Tensors have the names and
+shapes of docs/format.md. Shapes stand at the end of the lines where they change: T positions, C width of the
+residual stream, H heads, D width of a head, P rows of a head's q, k or v as stored, V rows of the vocabulary.
+"""
+
+# ruff: noqa: N806  (T and D are the names that everyone knows)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt.architecture import Architecture
+
+Array = NDArray[np.float64]
+Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a forward pass computed.
+
+    Attributes:
+        states: the residual stream [T, C] after the embedding, then after each layer.
+        logits: [positions asked for, padded_vocab_size].
+    """
+
+    states: list[Array]
+    logits: Array
+
+
+def forward(
+    a: Architecture, weights: Weights, ids: Sequence[int], positions: Sequence[int] | None = None
+) -> Trace:
+    """Run the model over the ids, which are at most `context_length`. Weights are read one at a time.
+
+    Args:
+        positions: the positions to give logits for; None for all.
+    """
+
+    def bias(name: str, present: bool) -> Array | float:
+        return weights(name).astype(np.float64)[0] if present else 0.0
+
+    x = weights("wte")[list(ids)].astype(np.float64) + weights("wpe")[: len(ids)]  # [T, C]
+    states = [x]
+    for i in range(a.n_layer):
+        layer = f"h.{i}."
+
+        h = layer_norm(
+            x, weights(layer + "ln_1.gain")[0], bias(layer + "ln_1.bias", a.norm_bias), a.norm_epsilon
+        )
+        qkv = h @ _transposed(weights, layer + "attn.qkv") + bias(
+            layer + "attn.qkv.bias", a.qkv_bias
+        )  # [T, H*3*P]
+        heads = attention(a, qkv)  # [T, H*D]
+        x = (
+            x
+            + heads @ _transposed(weights, layer + "attn.proj")
+            + bias(layer + "attn.proj.bias", a.proj_bias)
+        )
+
+        h = layer_norm(
+            x, weights(layer + "ln_2.gain")[0], bias(layer + "ln_2.bias", a.norm_bias), a.norm_epsilon
+        )
+        u = h @ _transposed(weights, layer + "mlp.up") + bias(layer + "mlp.up.bias", a.mlp_bias)  # [T, d_ff]
+        u = ACTIVATIONS[a.activation](u)
+        x = x + u @ _transposed(weights, layer + "mlp.down") + bias(layer + "mlp.down.bias", a.mlp_bias)
+        states.append(x)
+
+    if positions is not None:
+        x = x[list(positions)]
+    x = layer_norm(x, weights("ln_f.gain")[0], bias("ln_f.bias", a.norm_bias), a.norm_epsilon)
+    head = _transposed(weights, "wte" if a.tied_head else "head")
+    return Trace(states, x @ head + bias("head.bias", a.head_bias))  # [T, V]
+
+
+def attention(a: Architecture, qkv: Array) -> Array:
+    """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before.
+
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1.
+
+    Args:
+        qkv: [T, H*3*P]: q, k and v of head 0, then of head 1, and so on.
+
+    Returns:
+        The heads side by side, [T, H*D].
+    """
+    T, D = len(qkv), a.head_dim
+    qkv = qkv.reshape(T, a.n_head, 3, a.padded_head_dim)[..., :D]  # without the padding: [T, H, 3, D]
+    future = np.triu(np.ones((T, T), bool), k=1)  # row asks, column answers
+    out = np.empty((T, a.n_head, D))
+    for head in range(a.n_head):
+        q, k, v = qkv[:, head].transpose(1, 0, 2)  # each [T, D]
+        scores = a.attention_scale * (q @ k.T)  # [T, T]
+        scores[future] = -np.inf
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        out[:, head] = scores / scores.sum(axis=-1, keepdims=True) @ v
+    return out.reshape(T, a.n_head * D)
+
+
+def layer_norm(x: Array, gain: NDArray[np.floating], bias: Array | float, epsilon: float) -> Array:
+    """Each row with mean 0 and variance 1 (of the row itself: divided by its length), then scaled and
+    shifted.
+
+    Ba, Kiros and Hinton 2016, arXiv:1607.06450.
+    """
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred**2).mean(axis=-1, keepdims=True)
+    normed: Array = centred / np.sqrt(variance + epsilon) * gain + bias
+    return normed
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+def gelu(x: Array) -> Array:
+    """x Phi(x) with the error function itself. Hendrycks and Gimpel 2016, arXiv:1606.08415."""
+    erf = np.fromiter(map(math.erf, (x / math.sqrt(2.0)).ravel()), np.float64, x.size).reshape(x.shape)
+    return 0.5 * x * (1.0 + erf)
+
+
+def gelu_tanh(x: Array) -> Array:
+    """The approximation of gelu that GPT-2 was trained with (same paper, section 2)."""
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh}
+
+
+def log_sum_exp(logits: Array) -> Array:
+    """log(sum(exp(logits))) of each row."""
+    largest = logits.max(axis=-1)
+    total: Array = largest + np.log(np.exp(logits - largest[..., None]).sum(axis=-1))
+    return total
+
+
+def _transposed(weights: Weights, name: str) -> Array:
+    transposed: Array = weights(name).astype(np.float64).T
+    return transposed
