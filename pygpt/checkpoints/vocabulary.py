@@ -1,0 +1,138 @@
+"""The vocabulary of a checkpoint that holds none: from a tokenizer, a text, its characters or a meta.pkl."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from pygpt.checkpoints.base import Options, Source
+from pygpt.errors import InvalidRequestError, ModelFileError
+from pygpt.tokenizer import Tokenizer
+
+MAX_META_BYTES = 64 << 20
+
+
+def given(options: Options) -> Tokenizer | None:
+    """The tokenizer that the caller's options describe, or None if they describe none.
+
+    Raises:
+        InvalidRequestError: more than one of tokenizer, text, chars and meta is given, or it cannot be used.
+        ModelFileError: the meta.pkl is not one.
+    """
+    sources = ("tokenizer", "text", "chars", "meta")
+    named = [name for name in sources if getattr(options, name) is not None]
+    if len(named) > 1:
+        raise InvalidRequestError(
+            named[1], f"{' and '.join(named)} both say what the vocabulary is; give one"
+        )
+    if options.text is not None:
+        return Tokenizer.from_text(_text(options.text))
+    if options.chars is not None:
+        return Tokenizer.from_characters(options.chars)
+    if options.meta is not None:
+        return from_meta(Path(options.meta))
+    if options.tokenizer is None or refused(options):
+        return None
+    return _from_tokenizer(options.tokenizer)
+
+
+def refused(options: Options) -> bool:
+    """Whether the caller asked for a file without a tokenizer, which speaks token ids only."""
+    return isinstance(options.tokenizer, str) and options.tokenizer == "none"
+
+
+def fitted(tokenizer: Tokenizer, rows: int, source: Source, *, padded: bool = False) -> int:
+    """How many of the embedding's rows are tokens; those past them are padding, which `padded` allows.
+
+    Raises:
+        ModelFileError: the vocabulary is not this model's.
+    """
+    size = tokenizer.vocab_size
+    if size > rows or (size < rows and not padded):
+        raise source.error(
+            "wrong_vocabulary",
+            f"the vocabulary given has {size} tokens, but the model has {rows}: it is of another text",
+        )
+    return size
+
+
+def newline(tokenizer: Tokenizer | None) -> int | None:
+    """The id of a line feed where it is one token: what a text may begin from."""
+    if tokenizer is None:
+        return None
+    try:
+        ids = tokenizer.encode("\n")
+    except InvalidRequestError:  # a vocabulary without it
+        return None
+    return ids[0] if len(ids) == 1 else None
+
+
+def from_meta(path: Path) -> Tokenizer:
+    """The characters of a nanoGPT meta.pkl: {"vocab_size": int, "itos": {id: str}, "stoi": {str: id}}.
+
+    Raises:
+        ModelFileError: it is missing, holds anything but plain containers, strings and numbers, or no
+            characters.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_META_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(str(path), "missing", f"cannot be opened: {error}") from error
+    if len(data) > MAX_META_BYTES:
+        raise ModelFileError(
+            str(path), "damaged", f"is larger than {MAX_META_BYTES} bytes: no meta.pkl of characters"
+        )
+    try:
+        itos = _PlainUnpickler(io.BytesIO(data)).load()["itos"]
+        return Tokenizer.from_characters([itos[i] for i in range(len(itos))])
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its opcodes stumble over
+        raise ModelFileError(str(path), "damaged", f"is not a meta.pkl of characters: {error!r}") from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Containers, strings and numbers need no name looked up; everything that runs code does."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}; only plain containers, strings and numbers are read"
+        )
+
+
+def _text(text: str | os.PathLike[str]) -> str:
+    """The training text: the file's where a file is named, with newlines as Python's `open` gives them."""
+    if isinstance(text, str) and (
+        len(text) > 4096 or "\n" in text or "\0" in text or not os.path.isfile(text)
+    ):
+        if re.fullmatch(r"\S+\.\w{1,5}", text):  # a name such as input.txt is no text that anyone trains on
+            raise InvalidRequestError("text", f"there is no file {text!r}")
+        return text
+    try:
+        return Path(text).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError("text", f"{os.fspath(text)!r} cannot be read: {error}") from error
+
+
+def _from_tokenizer(tokenizer: object) -> Tokenizer:
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    if isinstance(tokenizer, tokenizers.Tokenizer):
+        return Tokenizer(tokenizer)
+    if not isinstance(tokenizer, str | os.PathLike):
+        raise InvalidRequestError(
+            "tokenizer", f"must be a tokenizer or a path, not {type(tokenizer).__name__}"
+        )
+    path = Path(tokenizer)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return Tokenizer.from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError("tokenizer", f"{str(path)!r} cannot be read: {error}") from error
