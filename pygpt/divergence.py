@@ -1,0 +1,63 @@
+"""After a failed replay: which layer is the first to go wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pygpt import _core
+from pygpt.architecture import Architecture
+from pygpt.errors import NumericalError
+from pygpt.file import Contents, write
+from pygpt.parity import STORED_BUDGET, engine_logits, file_format
+from pygpt.reference import Trace, forward
+
+
+def first_diverging_layer(
+    file: _core.ModelFile, prompt: Sequence[int], *, isa: str = "", threads: int = 0
+) -> str:
+    """Where the engine first differs from float64 on the same weights, as words for a message.
+
+    The engine shows its logits only. So it runs models of the first 1, 2, 3 ... layers of this one, halving
+    the
+    range: once a layer is wrong, so is everything above it.
+    """
+    architecture = Architecture.from_config(file.config)
+    good, bad = 0, architecture.n_layer  # layers known to suffice, known to fail
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _agrees(file, replace(architecture, n_layer=middle), prompt, isa=isa, threads=threads):
+            good = middle
+        else:
+            bad = middle
+    if bad == 1:
+        return "the first difference is in layer 0, the embedding or the head"
+    return f"the first difference is in layer {bad - 1}"
+
+
+def first_lossy_layer(original: Trace, stored: Trace, budget: float) -> str:
+    """The first state of the residual stream that rounding the weights moved by more than the budget."""
+    for layer, (exact, rounded) in enumerate(zip(original.states, stored.states, strict=True)):
+        if np.abs(exact - rounded).max() > budget * np.abs(exact).max():
+            place = f"layer {layer - 1}" if layer else "the embedding"
+            return f"the format's rounding first shows after {place}"
+    return "the format's rounding first shows in the head"
+
+
+def _agrees(
+    file: _core.ModelFile, architecture: Architecture, prompt: Sequence[int], *, isa: str, threads: int
+) -> bool:
+    expected = forward(architecture, file.tensor, prompt).logits[:, : architecture.vocab_size]
+    with tempfile.TemporaryDirectory(prefix="pygpt-") as directory:
+        path = Path(directory) / "truncated.pygpt"
+        path.touch()
+        write(path, Contents(architecture=architecture, format=file_format(file), weights=file.tensor))
+        try:
+            logits, _ = engine_logits(_core.ModelFile(str(path)), prompt, isa=isa, threads=threads)
+        except NumericalError:
+            return False
+    return bool(np.abs(logits - expected).max() <= STORED_BUDGET * np.abs(expected).max())
