@@ -1,0 +1,55 @@
+"""`pygpt verify`: is the file whole, and does this machine compute with it what it must?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+_DESCRIPTION = """\
+Check every checksum of a .pygpt file, then replay its known answers on this machine.
+
+  pygpt verify gpt.pygpt
+  pygpt verify gpt.pygpt --isa generic --threads 1
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the subcommand `verify`; its default `run` is `run`."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="check a .pygpt file and replay its known answers",
+        description=_DESCRIPTION,
+        epilog="exit codes: 0 good, 1 computes something else, 2 wrong arguments, 3 no usable model file\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE", help="a .pygpt file")
+    parser.add_argument("--isa", default="", metavar="NAME", help="instruction set (default: the best here)")
+    parser.add_argument("-j", "--threads", type=int, default=0, metavar="N", help="threads (default: chosen)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify the file; the exit code. Errors are the caller's to show."""
+    from pygpt._core import ModelFile
+    from pygpt.cli.export import parity_table
+    from pygpt.divergence import first_diverging_layer
+    from pygpt.parity import known_answers, replay
+
+    file = ModelFile(args.file, verify="full")
+    report = replay(file, isa=args.isa, threads=args.threads)
+    passed = report is None or report.passed
+    if args.json:
+        parity = report.to_dict() if report else None
+        print(json.dumps({"schema": "pygpt.verify/1", "path": args.file, "passed": passed, "parity": parity}))  # noqa: T201
+    else:
+        table = parity_table(report) if report else ["no known answers in this file: nothing to replay"]
+        print("\n".join(["checksums ok", *table]))  # noqa: T201  (the result of the command)
+    known = known_answers(file)
+    if report and known and not report.stored.passed:
+        where = first_diverging_layer(file, known.prompt, isa=args.isa, threads=args.threads)
+        print(f"the engine computes this model wrongly here: {where}", file=sys.stderr)  # noqa: T201
+    return 0 if passed else 1
