@@ -5,6 +5,7 @@ CMAKE_ARGS is handed to CMake as it is. Nothing is downloaded.
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +28,14 @@ class CMakeBuild(build_ext):
         options = [
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja') or ''}",
             f"-DPYGPT_VERSION={self.distribution.get_version()}",
             f"-DCMAKE_INSTALL_PREFIX={target}",
             "-DCMAKE_BUILD_TYPE=" + ("Debug" if self.debug else "Release"),
         ]
-        self.run_cmake("-S", str(ROOT), "-B", str(build), "-G", "Ninja", *options, *shlex.split(os.environ.get("CMAKE_ARGS", "")))
+        # --fresh: pip builds in a new environment each time, and a cached path of the last one would lead nowhere. Objects stay.
+        extra = shlex.split(os.environ.get("CMAKE_ARGS", ""))
+        self.run_cmake("--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *options, *extra)
         self.run_cmake("--build", str(build))
         self.run_cmake("--install", str(build))
 

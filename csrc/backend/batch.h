@@ -1,6 +1,6 @@
 #pragma once
-// What a backend is asked to do in one step, and what it answers. There is no prefill and no decode: a chunk of a prompt is
-// many rows of one sequence, a step of a running one is a single row.
+// What a backend is asked to do in one step, and what it answers. There is no prefill and no decode: a chunk of a
+// prompt is many rows of one sequence, a step of a running one is a single row.
 
 #include <cstdint>
 #include <span>
@@ -39,7 +39,7 @@ struct Plan {
 
 /// One entry for each row that wants something, in the order of rows. Valid until the next run.
 struct Results {
-  std::vector<int32_t> tokens;  // the chosen token or a Choice; -1 where only logits were wanted
+  std::vector<int32_t> tokens;    // the chosen token or a Choice; -1 where only logits were wanted
   const float* logits = nullptr;  // [entries, stride], the first vocab_size of each row count
   int64_t stride = 0;
 };

@@ -26,7 +26,8 @@ class AlignedArray {
   AlignedArray() = default;
   explicit AlignedArray(int64_t count) : count_(count) {
     const auto bytes = checked_multiply(count, sizeof(T));
-    if (!bytes || *bytes < 0 || *bytes > INT64_MAX - kAlignment) throw OutOfMemory(join("an array of ", count, " elements"));
+    if (!bytes || *bytes < 0 || *bytes > INT64_MAX - kAlignment)
+      throw OutOfMemory(join("an array of ", count, " elements"));
     const size_t padded = static_cast<size_t>(round_up(*bytes, kAlignment));
     if (padded == 0) return;
     memory_.reset(static_cast<T*>(std::aligned_alloc(kAlignment, padded)));

@@ -19,7 +19,9 @@ inline std::optional<int64_t> checked_multiply(int64_t a, int64_t b) {
 }
 
 /// `value` rounded up to a multiple of `step`. For values that are known to be far from the limit.
-[[gnu::always_inline]] constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+[[gnu::always_inline]] constexpr int64_t round_up(int64_t value, int64_t step) {
+  return (value + step - 1) / step * step;
+}
 
 [[gnu::always_inline]] constexpr int64_t ceil_div(int64_t value, int64_t step) { return (value + step - 1) / step; }
 

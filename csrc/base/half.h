@@ -18,7 +18,9 @@ struct BFloat16 {
 
 [[gnu::always_inline]] inline float to_float(float value) { return value; }
 
-[[gnu::always_inline]] inline float to_float(BFloat16 value) { return __builtin_bit_cast(float, uint32_t{value.bits} << 16); }
+[[gnu::always_inline]] inline float to_float(BFloat16 value) {
+  return __builtin_bit_cast(float, uint32_t{value.bits} << 16);
+}
 
 [[gnu::always_inline]] inline float to_float(Half value) {
   // Shift exponent and mantissa into place, then let a multiplication by 2^112 rebias: exact, subnormals included.

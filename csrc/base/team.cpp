@@ -5,7 +5,8 @@
 namespace pygpt {
 namespace {
 
-constexpr int kSpins = 2000;  // 20 to 50 microseconds: longer than any phase of a small model, shorter than a time slice
+constexpr int kSpins =
+    2000;  // 20 to 50 microseconds: longer than any phase of a small model, shorter than a time slice
 
 inline void pause() noexcept {
 #if defined(__x86_64__)
@@ -19,7 +20,8 @@ inline void pause() noexcept {
 
 Team::Team(int workers) {
   try {
-    // A helper learns the team's size with its first job, so that a thread that cannot be had just makes a smaller team.
+    // A helper learns the team's size with its first job, so that a thread that cannot be had just makes a smaller
+    // team.
     for (int worker = 1; worker < workers; ++worker) {
       helpers_.emplace_back([this, worker] { help(worker); });
       ++size_;

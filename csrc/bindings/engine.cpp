@@ -99,7 +99,8 @@ const char* overflow_name(Overflow overflow) {
 template <class T>
 void bind_rule(py::class_<Request>& request, const char* name, T SamplingParams::* field) {
   request.def_property(
-      name, [field](const Request& r) { return r.sampling.*field; }, [field](Request& r, T value) { r.sampling.*field = std::move(value); });
+      name, [field](const Request& r) { return r.sampling.*field; },
+      [field](Request& r, T value) { r.sampling.*field = std::move(value); });
 }
 
 void bind_request(py::module_& module) {
@@ -112,8 +113,9 @@ void bind_request(py::module_& module) {
   }));
   request.def_readwrite("prompt", &Request::prompt)
       .def_readwrite("max_tokens", &Request::max_tokens)
-      .def_property("overflow", [](const Request& r) { return overflow_name(r.overflow); },
-                    [](Request& r, const std::string& name) { r.overflow = overflow_of(name); })
+      .def_property(
+          "overflow", [](const Request& r) { return overflow_name(r.overflow); },
+          [](Request& r, const std::string& name) { r.overflow = overflow_of(name); })
       .def_readwrite("n_keep", &Request::n_keep)
       .def_readwrite("logprobs", &Request::logprobs)
       .def_readwrite("prompt_logprobs", &Request::prompt_logprobs)
@@ -139,8 +141,12 @@ void bind_events(py::module_& module) {
       .def_readonly("token_id", &TokenLogprobs::token_id)
       .def_readonly("logprob", &TokenLogprobs::logprob)
       .def_readonly("top", &TokenLogprobs::top);
-  const auto error = [](const EventView& e) { return e.event.fault == Fault::none ? py::object(py::none()) : py::object(py::str(fault_name(e.event.fault))); };
-  const auto finish = [](const EventView& e) { return e.event.finish ? py::object(py::str(finish_name(*e.event.finish))) : py::object(py::none()); };
+  const auto error = [](const EventView& e) {
+    return e.event.fault == Fault::none ? py::object(py::none()) : py::object(py::str(fault_name(e.event.fault)));
+  };
+  const auto finish = [](const EventView& e) {
+    return e.event.finish ? py::object(py::str(finish_name(*e.event.finish))) : py::object(py::none());
+  };
   py::class_<EventView>(module, "Event")
       .def_property_readonly("index", [](const EventView& e) { return e.event.index; })
       .def_property_readonly("token_ids", [](const EventView& e) { return e.event.token_ids; })
@@ -157,14 +163,17 @@ void bind_events(py::module_& module) {
       .def_property_readonly("decode_s", [](const EventView& e) { return e.event.decode_s; });
   py::class_<TicketHandle>(module, "Ticket")
       .def("poll", &poll, py::arg("timeout_s"), py::arg("until_done") = false)
-      .def("cancel", [](const TicketHandle& t, int64_t index) { t.get().cancel(index); }, py::arg("index") = -1)
+      .def(
+          "cancel", [](const TicketHandle& t, int64_t index) { t.get().cancel(index); }, py::arg("index") = -1)
       .def_property_readonly("done", [](const TicketHandle& t) { return t.get().done(); });
 }
 
-std::unique_ptr<EngineHandle> open_engine(std::shared_ptr<ModelFile> file, int threads, std::string isa, std::string kv_dtype, int64_t max_context,
-                                          int64_t prefill_chunk, int64_t max_running) {
+std::unique_ptr<EngineHandle> open_engine(std::shared_ptr<ModelFile> file, int threads, std::string isa,
+                                          std::string kv_dtype, int64_t max_context, int64_t prefill_chunk,
+                                          int64_t max_running) {
   const py::gil_scoped_release release;
-  return std::make_unique<EngineHandle>(std::move(file), EngineOptions{threads, std::move(isa), std::move(kv_dtype), max_context, prefill_chunk, max_running});
+  return std::make_unique<EngineHandle>(std::move(file), EngineOptions{threads, std::move(isa), std::move(kv_dtype),
+                                                                       max_context, prefill_chunk, max_running});
 }
 
 py::dict info_of(const EngineHandle& handle) {
@@ -195,8 +204,9 @@ void bind_engine(py::module_& module) {
   bind_request(module);
   bind_events(module);
   py::class_<EngineHandle>(module, "Engine")
-      .def(py::init(&open_engine), py::arg("file"), py::kw_only(), py::arg("threads") = 0, py::arg("isa") = "", py::arg("kv_dtype") = "auto",
-           py::arg("max_context") = 0, py::arg("prefill_chunk") = 0, py::arg("max_running") = 0)
+      .def(py::init(&open_engine), py::arg("file"), py::kw_only(), py::arg("threads") = 0, py::arg("isa") = "",
+           py::arg("kv_dtype") = "auto", py::arg("max_context") = 0, py::arg("prefill_chunk") = 0,
+           py::arg("max_running") = 0)
       .def("submit", &submit, py::arg("requests"))
       .def("close", &EngineHandle::close)
       .def_property_readonly("info", &info_of);

@@ -42,7 +42,11 @@ std::string system_path(const py::object& path) {
 }
 
 std::string shown_path(const std::string& path) {
-  return py::module_::import("os").attr("fsdecode")(py::bytes(path)).attr("encode")("utf-8", "replace").attr("decode")("utf-8").cast<std::string>();
+  return py::module_::import("os")
+      .attr("fsdecode")(py::bytes(path))
+      .attr("encode")("utf-8", "replace")
+      .attr("decode")("utf-8")
+      .cast<std::string>();
 }
 
 Verify verify_of(const std::string& name) {
@@ -80,7 +84,8 @@ TensorKind kind_of(const std::string& name) {
 
 int format_of(const std::string& name) {
   const auto format = WeightFormats::find(name);
-  if (!format) throw py::value_error("the weight format \"" + name + "\" is unknown; this version knows f32, f16, bf16");
+  if (!format)
+    throw py::value_error("the weight format \"" + name + "\" is unknown; this version knows f32, f16, bf16");
   return *format;
 }
 
@@ -110,12 +115,14 @@ std::span<const std::byte> span_of(const py::buffer_info& info) {
   return {static_cast<const std::byte*>(info.ptr), static_cast<size_t>(info.size * info.itemsize)};
 }
 
-Floats unpack_array(const py::buffer& data, const std::string& kind_text, const std::string& format_text, int64_t rows, int64_t cols) {
+Floats unpack_array(const py::buffer& data, const std::string& kind_text, const std::string& format_text, int64_t rows,
+                    int64_t cols) {
   const py::buffer_info info = data.request();
   const TensorKind kind = kind_of(kind_text);
   const int format = format_of(format_text);
   const auto bytes = rows > 0 && cols > 0 ? packed_bytes(kind, format, rows, cols) : std::nullopt;
-  if (!bytes || *bytes != static_cast<int64_t>(span_of(info).size())) throw py::value_error("the data's size does not match rows, cols and format");
+  if (!bytes || *bytes != static_cast<int64_t>(span_of(info).size()))
+    throw py::value_error("the data's size does not match rows, cols and format");
   return unpack_tensor(kind, format, span_of(info), rows, cols);
 }
 
@@ -123,7 +130,8 @@ py::list specs_of(const py::dict& config) {
   ConfigLines lines;
   for (const auto& [key, value] : config) lines.emplace_back(key.cast<std::string>(), value.cast<std::string>());
   py::list specs;
-  for (const TensorSpec& spec : tensor_specs(parse_config(lines))) specs.append(py::make_tuple(spec.name, kind_name(spec.kind), spec.rows, spec.cols));
+  for (const TensorSpec& spec : tensor_specs(parse_config(lines)))
+    specs.append(py::make_tuple(spec.name, kind_name(spec.kind), spec.rows, spec.cols));
   return specs;
 }
 
@@ -159,7 +167,8 @@ void bind_tensor_entry(py::module_& module) {
   py::class_<TensorEntry>(module, "TensorInfo")
       .def_property_readonly("name", [](const TensorEntry& t) { return t.spec.name; })
       .def_property_readonly("kind", [](const TensorEntry& t) { return kind_name(t.spec.kind); })
-      .def_property_readonly("format", [](const TensorEntry& t) { return WeightFormats::kNames[static_cast<size_t>(t.format)]; })
+      .def_property_readonly("format",
+                             [](const TensorEntry& t) { return WeightFormats::kNames[static_cast<size_t>(t.format)]; })
       .def_property_readonly("rows", [](const TensorEntry& t) { return t.spec.rows; })
       .def_property_readonly("cols", [](const TensorEntry& t) { return t.spec.cols; })
       .def_property_readonly("offset", [](const TensorEntry& t) { return t.extent.offset; })
@@ -183,9 +192,11 @@ void bind_file(py::module_& module) {
       .def("tensor", &tensor_of, py::arg("name"))
       .def("verify", &verify_file);
   module.def("pack", &pack_array, py::arg("weights"), py::arg("kind"), py::arg("format"));
-  module.def("unpack", &unpack_array, py::arg("data"), py::arg("kind"), py::arg("format"), py::arg("rows"), py::arg("cols"));
+  module.def("unpack", &unpack_array, py::arg("data"), py::arg("kind"), py::arg("format"), py::arg("rows"),
+             py::arg("cols"));
   module.def("tensor_specs", &specs_of, py::arg("config"));
-  module.def("formats", [] { return std::vector<std::string>(WeightFormats::kNames.begin(), WeightFormats::kNames.end()); });
+  module.def("formats",
+             [] { return std::vector<std::string>(WeightFormats::kNames.begin(), WeightFormats::kNames.end()); });
   module.def(
       "crc32c",
       [](const py::buffer& data, uint32_t crc) {

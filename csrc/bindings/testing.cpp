@@ -34,8 +34,10 @@ int format_id(const std::string& name) {
 
 /// Rows filled up with zeros as the engine's are.
 struct PaddedRows {
-  explicit PaddedRows(const Floats& array) : rows(array.shape(0)), width(array.shape(1)), stride(round_up(width, kPanel)), memory(rows * stride) {
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(memory.data() + r * stride, array.data(r, 0), static_cast<size_t>(width) * sizeof(float));
+  explicit PaddedRows(const Floats& array)
+      : rows(array.shape(0)), width(array.shape(1)), stride(round_up(width, kPanel)), memory(rows * stride) {
+    for (int64_t r = 0; r < rows; ++r)
+      std::memcpy(memory.data() + r * stride, array.data(r, 0), static_cast<size_t>(width) * sizeof(float));
   }
   int64_t rows, width, stride;
   AlignedArray<float> memory;
@@ -43,13 +45,14 @@ struct PaddedRows {
 
 Floats without_padding(const float* rows, int64_t count, int64_t width, int64_t stride) {
   Floats out({count, width});
-  for (int64_t r = 0; r < count; ++r) std::memcpy(out.mutable_data(r, 0), rows + r * stride, static_cast<size_t>(width) * sizeof(float));
+  for (int64_t r = 0; r < count; ++r)
+    std::memcpy(out.mutable_data(r, 0), rows + r * stride, static_cast<size_t>(width) * sizeof(float));
   return out;
 }
 
 /// x w^T + bias (+ y), in the range of panels [first, last); the rest of the result is y or zero.
-Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, const std::string& isa, const std::optional<Floats>& bias,
-              const std::optional<Floats>& y, int64_t first, int64_t last) {
+Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, const std::string& isa,
+              const std::optional<Floats>& bias, const std::optional<Floats>& y, int64_t first, int64_t last) {
   want(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == w.shape(1), "x [rows, k] and w [n, k] must agree in k");
   const int64_t n = w.shape(0);
   const int64_t k = w.shape(1);
@@ -78,11 +81,13 @@ Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, 
   return without_padding(out.memory.data(), out.rows, n, out.stride);
 }
 
-Floats layer_norm(const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon, const std::string& isa) {
+Floats layer_norm(const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon,
+                  const std::string& isa) {
   want(x.ndim() == 2 && gain.size() == x.shape(1), "x [rows, width] and gain [width] must agree");
   Floats out({x.shape(0), x.shape(1)});
   for (py::ssize_t r = 0; r < x.shape(0); ++r) {
-    select_kernels(isa).layer_norm({x.data(r, 0), gain.data(), bias ? bias->data() : nullptr, epsilon, x.shape(1), out.mutable_data(r, 0)});
+    select_kernels(isa).layer_norm(
+        {x.data(r, 0), gain.data(), bias ? bias->data() : nullptr, epsilon, x.shape(1), out.mutable_data(r, 0)});
   }
   return out;
 }
@@ -104,10 +109,12 @@ Floats activate(const Floats& x, const std::string& name, const std::string& isa
   throw py::value_error("unknown activation");
 }
 
-/// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row r of q
-/// sees the first count - rows + r + 1 of them. What lies in the pages behind is `filler`.
-Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype, const std::string& isa, float filler) {
-  want(q.ndim() == 2 && k.ndim() == 2 && v.ndim() == 2 && q.shape(1) == k.shape(1) && k.shape(0) == v.shape(0), "q, k, v must be [positions, head_dim]");
+/// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row
+/// r of q sees the first count - rows + r + 1 of them. What lies in the pages behind is `filler`.
+Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype,
+              const std::string& isa, float filler) {
+  want(q.ndim() == 2 && k.ndim() == 2 && v.ndim() == 2 && q.shape(1) == k.shape(1) && k.shape(0) == v.shape(0),
+       "q, k, v must be [positions, head_dim]");
   const KernelTable& kernels = select_kernels(isa);
   ModelConfig config;
   config.n_layer = config.n_head = 1;
@@ -125,13 +132,16 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
     for (int column = 0; column < kPageRows; ++column) {
       const int64_t position = page * kPageRows + column;
       const bool real = position < count;
-      kernels.append[layout.type]({real ? k.data(position, 0) : fill.data(), real ? values.memory.data() + position * values.stride : fill.data(),
-                                   static_cast<int>(config.head_dim), column, memory.back().data(), memory.back().data() + layout.v_offset(0, 0)});
+      kernels.append[layout.type]({real ? k.data(position, 0) : fill.data(),
+                                   real ? values.memory.data() + position * values.stride : fill.data(),
+                                   static_cast<int>(config.head_dim), column, memory.back().data(),
+                                   memory.back().data() + layout.v_offset(0, 0)});
     }
   }
   Floats out({q.shape(0), q.shape(1)});
   for (py::ssize_t r = 0; r < q.shape(0); ++r) {
-    kernels.attend[layout.type]({q.data(r, 0), pages.data(), 0, layout.v_offset(0, 0), static_cast<int>(config.head_dim), count - q.shape(0) + r + 1, scale,
+    kernels.attend[layout.type]({q.data(r, 0), pages.data(), 0, layout.v_offset(0, 0),
+                                 static_cast<int>(config.head_dim), count - q.shape(0) + r + 1, scale,
                                  out.mutable_data(r, 0)});
   }
   return out;
@@ -156,16 +166,18 @@ std::vector<uint32_t> philox_words(const std::array<uint32_t, 4>& counter, uint6
 }  // namespace
 
 void bind_testing(py::module_& module) {
-  module.def("matmul", &matmul, py::arg("x"), py::arg("w"), py::arg("format"), py::kw_only(), py::arg("isa") = "", py::arg("bias") = py::none(),
-             py::arg("y") = py::none(), py::arg("first") = 0, py::arg("last") = -1);
-  module.def("layer_norm", &layer_norm, py::arg("x"), py::arg("gain"), py::arg("bias") = py::none(), py::arg("epsilon") = 1e-5f, py::kw_only(),
-             py::arg("isa") = "");
+  module.def("matmul", &matmul, py::arg("x"), py::arg("w"), py::arg("format"), py::kw_only(), py::arg("isa") = "",
+             py::arg("bias") = py::none(), py::arg("y") = py::none(), py::arg("first") = 0, py::arg("last") = -1);
+  module.def("layer_norm", &layer_norm, py::arg("x"), py::arg("gain"), py::arg("bias") = py::none(),
+             py::arg("epsilon") = 1e-5f, py::kw_only(), py::arg("isa") = "");
   module.def("activate", &activate, py::arg("x"), py::arg("activation"), py::kw_only(), py::arg("isa") = "");
-  module.def("exp", [](const Floats& x, const std::string& isa) { return elementwise(x, select_kernels(isa).exp); }, py::arg("x"), py::kw_only(),
-             py::arg("isa") = "");
-  module.def("attend", &attend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::kw_only(), py::arg("kv_dtype") = "f32", py::arg("isa") = "",
-             py::arg("filler") = 0.0f);
-  module.def("choose", &choose_token, py::arg("logits"), py::arg("request"), py::arg("output") = std::vector<int32_t>{});
+  module.def(
+      "exp", [](const Floats& x, const std::string& isa) { return elementwise(x, select_kernels(isa).exp); },
+      py::arg("x"), py::kw_only(), py::arg("isa") = "");
+  module.def("attend", &attend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::kw_only(),
+             py::arg("kv_dtype") = "f32", py::arg("isa") = "", py::arg("filler") = 0.0f);
+  module.def("choose", &choose_token, py::arg("logits"), py::arg("request"),
+             py::arg("output") = std::vector<int32_t>{});
   module.def("philox", &philox_words, py::arg("counter"), py::arg("key"));
   module.def("uniform", &sampling::uniform, py::arg("seed"), py::arg("sample"), py::arg("index"));
   module.def("sampling_exp", &sampling::exp_nonpositive, py::arg("x"));

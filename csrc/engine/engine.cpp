@@ -37,8 +37,9 @@ int64_t choose_pages(int64_t page_bytes, int64_t context, int64_t sequences) {
   const int64_t available = available_memory();
   const auto needed = checked_multiply(per_sequence, page_bytes);
   if (!needed || *needed > available / 10 * 9) {
-    throw OutOfMemory(join("the KV cache of one context of ", context, " tokens needs ", needed ? gibibytes(*needed) : INT64_MAX, " GiB (", page_bytes,
-                           " bytes for each ", kPageRows, " tokens), ", gibibytes(available), " GiB are available: pass a smaller max_context"));
+    throw OutOfMemory(join("the KV cache of one context of ", context, " tokens needs ",
+                           needed ? gibibytes(*needed) : INT64_MAX, " GiB (", page_bytes, " bytes for each ", kPageRows,
+                           " tokens), ", gibibytes(available), " GiB are available: pass a smaller max_context"));
   }
   return std::clamp(available / 2 / page_bytes, per_sequence, per_sequence * sequences);
 }
@@ -47,10 +48,11 @@ int64_t choose_pages(int64_t page_bytes, int64_t context, int64_t sequences) {
 
 Engine::Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& options) : file_(std::move(file)) {
   const ModelConfig& config = file_->config();
-  check(options.max_context >= 0 && options.max_context <= config.context_length, "max_context must be from 1 to the model's ", config.context_length, ", got ",
-        options.max_context);
+  check(options.max_context >= 0 && options.max_context <= config.context_length,
+        "max_context must be from 1 to the model's ", config.context_length, ", got ", options.max_context);
   check(options.prefill_chunk >= 0 && options.max_running >= 0, "prefill_chunk and max_running must not be negative");
-  limits_ = {options.max_context > 0 ? options.max_context : config.context_length, static_cast<int32_t>(config.vocab_size)};
+  limits_ = {options.max_context > 0 ? options.max_context : config.context_length,
+             static_cast<int32_t>(config.vocab_size)};
   chunk_ = std::min(options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultChunk, limits_.context_length);
   max_running_ = std::min<int64_t>(options.max_running > 0 ? options.max_running : kDefaultRunning, 4096);
   make_backend(options);
@@ -62,13 +64,14 @@ void Engine::make_backend(const EngineOptions& options) {
   const int weight_format = file_->tensor("h.0.attn.qkv").format;
   const int kv_type = choose_kv_type(options.kv_dtype, weight_format);
   const PageLayout layout(file_->config(), kv_type);
-  backend_ = std::make_unique<CpuBackend>(file_, CpuOptions{
-                                                     .workers = choose_workers(options.threads, file_->size()),
-                                                     .isa = options.isa,
-                                                     .kv_type = kv_type,
-                                                     .page_capacity = choose_pages(layout.page_bytes, limits_.context_length, max_running_),
-                                                     .max_rows = static_cast<int32_t>(chunk_ + max_running_),
-                                                 });
+  backend_ = std::make_unique<CpuBackend>(
+      file_, CpuOptions{
+                 .workers = choose_workers(options.threads, file_->size()),
+                 .isa = options.isa,
+                 .kv_type = kv_type,
+                 .page_capacity = choose_pages(layout.page_bytes, limits_.context_length, max_running_),
+                 .max_rows = static_cast<int32_t>(chunk_ + max_running_),
+             });
 }
 
 Engine::~Engine() { close(); }
@@ -86,7 +89,9 @@ void Engine::close() {
 /// What memory safety needs. That a value makes sense was checked where its name is known, in Python.
 void Engine::check_request(Request& request) const {
   const auto check_ids = [&](const std::vector<int32_t>& ids, const char* what) {
-    for (const int32_t id : ids) check(id >= 0 && id < limits_.vocab_size, what, " holds ", id, ", the vocabulary has ", limits_.vocab_size, " tokens");
+    for (const int32_t id : ids)
+      check(id >= 0 && id < limits_.vocab_size, what, " holds ", id, ", the vocabulary has ", limits_.vocab_size,
+            " tokens");
   };
   SamplingParams& sampling = request.sampling;
   check(!request.prompt.empty(), "the prompt is empty");
@@ -96,14 +101,16 @@ void Engine::check_request(Request& request) const {
   for (const auto& [id, bias] : sampling.logit_bias) {
     check(id >= 0 && id < limits_.vocab_size && std::isfinite(bias), "logit_bias holds ", id, ": ", bias);
   }
-  check(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 && sampling.min_p >= 0 && sampling.repetition_penalty > 0,
+  check(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 && sampling.min_p >= 0 &&
+            sampling.repetition_penalty > 0,
         "a sampling parameter is out of range");
   const bool longer = std::ssize(request.prompt) > limits_.context_length;
-  check(!longer || (request.overflow != Overflow::stop && !request.logits && request.prompt_logprobs < 0), "the prompt has ", request.prompt.size(),
-        " tokens, the context ", limits_.context_length);
+  check(!longer || (request.overflow != Overflow::stop && !request.logits && request.prompt_logprobs < 0),
+        "the prompt has ", request.prompt.size(), " tokens, the context ", limits_.context_length);
   request.n_keep = std::clamp<int64_t>(request.n_keep, 0, limits_.context_length - 1);
   std::ranges::sort(sampling.allowed_token_ids);
-  sampling.allowed_token_ids.erase(std::ranges::unique(sampling.allowed_token_ids).begin(), sampling.allowed_token_ids.end());
+  sampling.allowed_token_ids.erase(std::ranges::unique(sampling.allowed_token_ids).begin(),
+                                   sampling.allowed_token_ids.end());
 }
 
 std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
@@ -112,7 +119,8 @@ std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
   {
     const std::lock_guard lock(mutex_);
     if (closing_) throw EngineClosed("the engine was closed");
-    for (size_t i = 0; i < requests.size(); ++i) inbox_.push_back({std::move(requests[i]), ticket, static_cast<int64_t>(i)});
+    for (size_t i = 0; i < requests.size(); ++i)
+      inbox_.push_back({std::move(requests[i]), ticket, static_cast<int64_t>(i)});
   }
   arrived_.notify_all();
   return ticket;
@@ -125,7 +133,8 @@ void Engine::run_loop() noexcept {
       admit();
       step(results);
     } catch (const std::bad_alloc&) {
-      scheduler_->fail_all(Fault::memory, "the system is out of memory: run fewer requests at once, or pass a smaller max_context");
+      scheduler_->fail_all(Fault::memory,
+                           "the system is out of memory: run fewer requests at once, or pass a smaller max_context");
     } catch (const OutOfMemory& error) {
       scheduler_->fail_all(Fault::memory, error.what());
     } catch (const std::exception& error) {
@@ -151,7 +160,8 @@ void Engine::admit() {
     arrivals.swap(inbox_);
   }
   for (Arrival& arrival : arrivals) {
-    scheduler_->add(std::make_unique<Sequence>(std::move(arrival.request), std::move(arrival.ticket), arrival.index, limits_));
+    scheduler_->add(
+        std::make_unique<Sequence>(std::move(arrival.request), std::move(arrival.ticket), arrival.index, limits_));
   }
 }
 

@@ -14,8 +14,8 @@
 namespace pygpt {
 
 struct EngineOptions {
-  int threads = 0;            // 0: chosen
-  std::string isa;            // empty: the best
+  int threads = 0;  // 0: chosen
+  std::string isa;  // empty: the best
   std::string kv_dtype = "auto";
   int64_t max_context = 0;    // 0: the model's
   int64_t prefill_chunk = 0;  // 0: chosen

@@ -46,7 +46,8 @@ bool Scheduler::start(Sequence& sequence) {
   return true;
 }
 
-/// Zeroes the pages that its next rows reach for the first time. A sequence whose memory cannot be had ends with that error.
+/// Zeroes the pages that its next rows reach for the first time. A sequence whose memory cannot be had ends with that
+/// error.
 bool Scheduler::clear_pages(Sequence& sequence, int64_t positions) {
   try {
     for (; sequence.cleared_pages < pages_for(positions); ++sequence.cleared_pages) {
@@ -79,7 +80,8 @@ void Scheduler::accept(const Results& results, int32_t vocab_size) {
   for (const Row& row : rows_) {
     if (row.want == Want::nothing) continue;
     const float* logits = results.logits + static_cast<int64_t>(answer) * results.stride;
-    running_[static_cast<size_t>(row.sequence)]->take(row, results.tokens[answer], {logits, static_cast<size_t>(vocab_size)});
+    running_[static_cast<size_t>(row.sequence)]->take(row, results.tokens[answer],
+                                                      {logits, static_cast<size_t>(vocab_size)});
     ++answer;
   }
   for (auto& sequence : running_) {

@@ -9,8 +9,8 @@
 
 namespace pygpt {
 
-/// Who runs: first come, first served. A sequence starts when the pages of all that it may ever need are free, so nothing
-/// is ever preempted. Long prompts run in chunks beside the steps of the others.
+/// Who runs: first come, first served. A sequence starts when the pages of all that it may ever need are free, so
+/// nothing is ever preempted. Long prompts run in chunks beside the steps of the others.
 class Scheduler {
  public:
   struct Limits {

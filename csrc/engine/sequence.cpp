@@ -73,10 +73,13 @@ void Sequence::take_prompt_row(const Row& row, std::span<const float> logits) {
 void Sequence::take_token(int32_t token, std::span<const float> logits) {
   if (sampler_.count() == 0) prefilled_ = Clock::now();
   if (token == static_cast<int32_t>(Choice::not_finite)) {
-    return finish(Finish::error, Fault::numerical, "the model's logits are not finite: its weights are damaged, or a float format is too narrow for them");
+    return finish(
+        Finish::error, Fault::numerical,
+        "the model's logits are not finite: its weights are damaged, or a float format is too narrow for them");
   }
   if (token == static_cast<int32_t>(Choice::none_left)) {
-    return finish(Finish::error, Fault::constraint, "the request's rules forbid every token: allowed_token_ids, logit_bias and min_tokens leave none");
+    return finish(Finish::error, Fault::constraint,
+                  "the request's rules forbid every token: allowed_token_ids, logit_bias and min_tokens leave none");
   }
   sampler_.accept(token);
   news_ = true;

@@ -72,7 +72,7 @@ class Sequence {
   int64_t computed_ = 0;         // positions of window_ in the cache
   bool generates_ = false;       // whether it wants tokens at all
   Sampler sampler_;
-  Event event_;                  // since the last publish
+  Event event_;  // since the last publish
   bool news_ = false;
   int64_t dropped_ = 0;
   Clock::time_point submitted_;

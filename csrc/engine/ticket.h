@@ -28,7 +28,9 @@ class Ticket {
 
   // For the engine's thread.
 
-  bool cancelled(int64_t index) const noexcept { return cancelled_[static_cast<size_t>(index)].load(std::memory_order_relaxed); }
+  bool cancelled(int64_t index) const noexcept {
+    return cancelled_[static_cast<size_t>(index)].load(std::memory_order_relaxed);
+  }
 
   /// Adds to what the caller will see of request event.index. Wakes it at once for an end, else at most every 2 ms.
   void publish(Event event);

@@ -11,8 +11,8 @@ namespace {
 template <class Format>
 void store(float weight, typename Format::Element* to, int64_t row, int64_t col) {
   *to = Format::encode(weight);
-  check(std::isfinite(to_float(*to)) || !std::isfinite(weight), "the weight ", weight, " at row ", row, ", column ", col,
-        " is too large for ", Format::kName);
+  check(std::isfinite(to_float(*to)) || !std::isfinite(weight), "the weight ", weight, " at row ", row, ", column ",
+        col, " is too large for ", Format::kName);
 }
 
 template <class Format>

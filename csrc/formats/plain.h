@@ -24,8 +24,8 @@ struct PlainFormat {
   /// The inner product: sums[r][p] += x[r][k] * w[p][k] for k in [0, depth) in ascending order, one fused step each.
   /// x: rows of `depth` floats, filled up with zeros to a multiple of kStep. w: panels.
   template <class Simd, int kRows, int kPanels>
-  [[gnu::always_inline]] static void accumulate(const float* const (&x)[kRows], const Element* const (&w)[kPanels], int64_t depth,
-                                                typename Simd::Panel (&sums)[kRows][kPanels]) {
+  [[gnu::always_inline]] static void accumulate(const float* const (&x)[kRows], const Element* const (&w)[kPanels],
+                                                int64_t depth, typename Simd::Panel (&sums)[kRows][kPanels]) {
     for (int64_t k = 0; k < depth; k += kStep) {
       typename Simd::Panel weights[kPanels][kStep];
       for (int p = 0; p < kPanels; ++p) Format::template load<Simd>(w[p] + k * kPanel, weights[p]);

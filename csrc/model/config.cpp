@@ -24,7 +24,8 @@ Field integer(const char* key, int64_t ModelConfig::* field, int64_t largest) {
   return {key,
           [=](ModelConfig& config, const std::string& text) {
             const auto value = parse_integer(text);
-            if (!value || *value < 1 || *value > largest) refuse(key, text, join("it must be a whole number from 1 to ", largest));
+            if (!value || *value < 1 || *value > largest)
+              refuse(key, text, join("it must be a whole number from 1 to ", largest));
             config.*field = *value;
           },
           [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
@@ -35,7 +36,9 @@ Field real(const char* key, double ModelConfig::* field, double largest, bool ze
           [=](ModelConfig& config, const std::string& text) {
             const auto value = parse_real(text);
             if (!value || *value < 0 || *value > largest || (*value == 0 && !zero_too)) {
-              refuse(key, text, join("it must be a decimal number ", zero_too ? "from 0" : "above 0", " to ", largest, ", without an exponent"));
+              refuse(key, text,
+                     join("it must be a decimal number ", zero_too ? "from 0" : "above 0", " to ", largest,
+                          ", without an exponent"));
             }
             config.*field = *value;
           },
@@ -66,10 +69,13 @@ Field activation() {
   return {"activation",
           [](ModelConfig& config, const std::string& text) {
             const auto* known = std::ranges::find(kActivationNames, text);
-            if (known == std::end(kActivationNames)) refuse("activation", text, "this version knows relu, gelu, gelu_tanh");
+            if (known == std::end(kActivationNames))
+              refuse("activation", text, "this version knows relu, gelu, gelu_tanh");
             config.activation = static_cast<Activation>(known - std::begin(kActivationNames));
           },
-          [](const ModelConfig& config) { return ConfigValue(std::string(kActivationNames[static_cast<int>(config.activation)])); }};
+          [](const ModelConfig& config) {
+            return ConfigValue(std::string(kActivationNames[static_cast<int>(config.activation)]));
+          }};
 }
 
 Field start_token() {
@@ -123,24 +129,29 @@ const std::vector<Field>& fields() {
 /// Which key stands at `line` where another was expected, as one error.
 [[noreturn]] void refuse_order(const ConfigLines& lines, size_t line) {
   const std::string expected = line < fields().size() ? fields()[line].key : "no further key";
-  if (line >= lines.size()) throw ModelFileError("invalid_config", "config", -1, join("config ", expected, " is missing"));
+  if (line >= lines.size())
+    throw ModelFileError("invalid_config", "config", -1, join("config ", expected, " is missing"));
   const std::string& key = lines[line].first;
   const auto same_key = [&](const auto& entry) { return entry.first == key; };
   const bool known = std::ranges::any_of(fields(), [&](const Field& field) { return field.key == key; });
   const bool repeated = std::any_of(lines.begin(), lines.begin() + static_cast<ptrdiff_t>(line), same_key);
-  const char* fault = !known ? "is unknown to this version" : repeated ? "is repeated" : "is out of order or the one before it is missing";
+  const char* fault = !known     ? "is unknown to this version"
+                      : repeated ? "is repeated"
+                                 : "is out of order or the one before it is missing";
   throw ModelFileError("invalid_config", "config", -1, join("config ", key, " ", fault, "; expected ", expected));
 }
 
 void check_together(const ModelConfig& config) {
   if (config.padded_vocab_size < config.vocab_size) {
-    refuse("padded_vocab_size", join(config.padded_vocab_size), join("it must be at least vocab_size, ", config.vocab_size));
+    refuse("padded_vocab_size", join(config.padded_vocab_size),
+           join("it must be at least vocab_size, ", config.vocab_size));
   }
   if (config.start_token && *config.start_token >= config.vocab_size) {
     refuse("start_token", join(*config.start_token), join("it must be below vocab_size, ", config.vocab_size));
   }
   for (const int64_t id : config.stop_tokens) {
-    if (id >= config.vocab_size) refuse("stop_tokens", join(id), join("each must be below vocab_size, ", config.vocab_size));
+    if (id >= config.vocab_size)
+      refuse("stop_tokens", join(id), join("each must be below vocab_size, ", config.vocab_size));
   }
 }
 
@@ -149,7 +160,8 @@ void check_together(const ModelConfig& config) {
 ModelConfig parse_config(const ConfigLines& lines) {
   ModelConfig config;
   for (size_t line = 0; line < std::max(lines.size(), fields().size()); ++line) {
-    if (line >= lines.size() || line >= fields().size() || lines[line].first != fields()[line].key) refuse_order(lines, line);
+    if (line >= lines.size() || line >= fields().size() || lines[line].first != fields()[line].key)
+      refuse_order(lines, line);
     fields()[line].read(config, lines[line].second);
   }
   check_together(config);
@@ -172,7 +184,8 @@ std::vector<TensorSpec> tensor_specs(const ModelConfig& config) {
     specs.push_back({name + ".gain", TensorKind::vector, 1, config.d_model});
     if (config.norm_bias) specs.push_back({name + ".bias", TensorKind::vector, 1, config.d_model});
   };
-  specs.push_back({"wte", config.tied_head ? TensorKind::matrix : TensorKind::table, config.padded_vocab_size, config.d_model});
+  specs.push_back(
+      {"wte", config.tied_head ? TensorKind::matrix : TensorKind::table, config.padded_vocab_size, config.d_model});
   specs.push_back({"wpe", TensorKind::table, config.context_length, config.d_model});
   for (int64_t layer = 0; layer < config.n_layer; ++layer) {
     const std::string h = join("h.", layer);

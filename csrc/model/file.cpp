@@ -17,7 +17,9 @@
 namespace pygpt {
 namespace {
 
-[[noreturn]] void refuse_system(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
+[[noreturn]] void refuse_system(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
 
 /// Closes its descriptor.
 struct Descriptor {
@@ -36,10 +38,13 @@ int open_regular(const std::string& path) {
 
 FileBytes::FileBytes(const std::string& path, bool map) {
   const Descriptor file{open_regular(path)};
-  struct stat status {};
+  struct stat status{};
   if (fstat(file.number, &status) != 0) refuse_system(path);
   if (!S_ISREG(status.st_mode)) {
-    const char* what = S_ISDIR(status.st_mode) ? "a directory" : S_ISFIFO(status.st_mode) ? "a pipe" : S_ISSOCK(status.st_mode) ? "a socket" : "a device";
+    const char* what = S_ISDIR(status.st_mode)    ? "a directory"
+                       : S_ISFIFO(status.st_mode) ? "a pipe"
+                       : S_ISSOCK(status.st_mode) ? "a socket"
+                                                  : "a device";
     throw ModelFileError("not_a_file", "path", -1, join("this is ", what, ", not a model file"));
   }
   size_ = status.st_size;
@@ -53,15 +58,18 @@ FileBytes::FileBytes(const std::string& path, bool map) {
 
 void FileBytes::map_file(int descriptor) {
   void* memory = mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_PRIVATE, descriptor, 0);
-  if (memory == MAP_FAILED) throw OutOfMemory(join("cannot map ", size_, " bytes: ", std::generic_category().message(errno)));
+  if (memory == MAP_FAILED)
+    throw OutOfMemory(join("cannot map ", size_, " bytes: ", std::generic_category().message(errno)));
   data_ = static_cast<const std::byte*>(memory);
   mapped_ = true;
 }
 
 void FileBytes::read_file(int descriptor, const std::string& path) {
   const int64_t available = available_memory();
-  if (size_ > available) throw OutOfMemory(join("the file needs ", size_, " bytes, ", available, " are available: open it with mmap=True"));
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, static_cast<size_t>(round_up(size_, kAlignment))));
+  if (size_ > available)
+    throw OutOfMemory(join("the file needs ", size_, " bytes, ", available, " are available: open it with mmap=True"));
+  auto* memory =
+      static_cast<std::byte*>(std::aligned_alloc(kAlignment, static_cast<size_t>(round_up(size_, kAlignment))));
   if (memory == nullptr) throw OutOfMemory(join("cannot allocate ", size_, " bytes: open the file with mmap=True"));
   std::unique_ptr<std::byte, FreeDeleter> owner(memory);
   for (int64_t done = 0; done < size_;) {
@@ -91,11 +99,13 @@ ModelFile::ModelFile(std::string path, bool map, Verify verify)
 }
 
 std::span<const std::byte> ModelFile::data(const Extent& extent) const noexcept {
-  return file_.bytes().subspan(static_cast<size_t>(header_.data_start + extent.offset), static_cast<size_t>(extent.bytes));
+  return file_.bytes().subspan(static_cast<size_t>(header_.data_start + extent.offset),
+                               static_cast<size_t>(extent.bytes));
 }
 
 const TensorEntry* ModelFile::find_tensor(const std::string& name) const noexcept {
-  const auto found = std::ranges::find(header_.tensors, name, [](const TensorEntry& tensor) -> const std::string& { return tensor.spec.name; });
+  const auto found = std::ranges::find(
+      header_.tensors, name, [](const TensorEntry& tensor) -> const std::string& { return tensor.spec.name; });
   return found == header_.tensors.end() ? nullptr : &*found;
 }
 
@@ -108,7 +118,8 @@ const TensorEntry& ModelFile::tensor(const std::string& name) const {
 void ModelFile::verify_checksums() const {
   const auto verify = [&](const std::string& section, const Extent& extent) {
     if (crc32c(data(extent)) == extent.crc) return;
-    throw ModelFileError("checksum", section, header_.data_start + extent.offset, "its bytes do not match their checksum: the file is damaged, export or copy it again");
+    throw ModelFileError("checksum", section, header_.data_start + extent.offset,
+                         "its bytes do not match their checksum: the file is damaged, export or copy it again");
   };
   for (const auto& blob : header_.blobs) verify("blob " + blob.name, blob.extent);
   for (const auto& tensor : header_.tensors) verify("tensor " + tensor.spec.name, tensor.extent);
@@ -118,7 +129,8 @@ void ModelFile::check_padding() const {
   const auto bytes = file_.bytes();
   const auto want_zero = [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; ++at) {
-      if (bytes[static_cast<size_t>(at)] != std::byte{0}) throw ModelFileError("hole", "padding", at, "a byte between two sections is not zero");
+      if (bytes[static_cast<size_t>(at)] != std::byte{0})
+        throw ModelFileError("hole", "padding", at, "a byte between two sections is not zero");
     }
   };
   want_zero(header_.end, header_.data_start);

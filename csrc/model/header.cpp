@@ -16,9 +16,10 @@ namespace pygpt {
 namespace {
 
 constexpr std::string_view kFirstLine = "pygpt 1";
-constexpr std::array<std::string_view, 5> kBlobNames = {"tokenizer.json", "chat_template.jinja", "chat.json", "provenance.json",
-                                                        "known_answers.json"};
-constexpr std::array<std::string_view, 6> kDefaultNames = {"temperature", "top_k", "top_k_ties", "top_p", "min_p", "repetition_penalty"};
+constexpr std::array<std::string_view, 5> kBlobNames = {"tokenizer.json", "chat_template.jinja", "chat.json",
+                                                        "provenance.json", "known_answers.json"};
+constexpr std::array<std::string_view, 6> kDefaultNames = {"temperature", "top_k", "top_k_ties",
+                                                           "top_p",       "min_p", "repetition_penalty"};
 
 using Words = std::vector<std::string_view>;
 
@@ -50,7 +51,8 @@ class Lines {
  private:
   [[noreturn]] void refuse_unfinished(std::string_view window) const {
     if (std::ssize(window) == kLineCap) refuse("invalid_header", join("the line is longer than ", kLineCap, " bytes"));
-    if (position_ + std::ssize(window) >= file_bytes_) refuse("truncated", "the file ends within its header: the copy is incomplete");
+    if (position_ + std::ssize(window) >= file_bytes_)
+      refuse("truncated", "the file ends within its header: the copy is incomplete");
     refuse("invalid_header", join("no \"end\" line within the first ", kHeaderCap, " bytes"));
   }
 
@@ -59,9 +61,11 @@ class Lines {
       const char c = line[column];
       const bool space = c == ' ' && column > 0 && column + 1 < line.size() && line[column - 1] != ' ';
       if (space || (c > ' ' && c <= '~')) continue;
-      if (c == '\r') refuse("invalid_header", "damaged by text-mode transfer: LF became CR LF; copy the file in binary mode");
-      refuse("invalid_header", join("column ", column + 1, " holds byte ", static_cast<int>(static_cast<unsigned char>(c)),
-                                    "; lines are printable ASCII words with single spaces between"));
+      if (c == '\r')
+        refuse("invalid_header", "damaged by text-mode transfer: LF became CR LF; copy the file in binary mode");
+      refuse("invalid_header",
+             join("column ", column + 1, " holds byte ", static_cast<int>(static_cast<unsigned char>(c)),
+                  "; lines are printable ASCII words with single spaces between"));
     }
     if (line.empty()) refuse("invalid_header", "the line is empty");
   }
@@ -86,7 +90,8 @@ Words split(std::string_view line) {
 int64_t integer_of(const Lines& lines, std::string_view text, const char* what, const char* code = "invalid_header") {
   const auto value = parse_integer(text);
   if (!value) {
-    lines.refuse(code, join(what, " is \"", text.substr(0, 40), "\": it must be a whole number without sign or leading zeros, below 2^63"));
+    lines.refuse(code, join(what, " is \"", text.substr(0, 40),
+                            "\": it must be a whole number without sign or leading zeros, below 2^63"));
   }
   return *value;
 }
@@ -122,7 +127,8 @@ class HeaderReader {
     const Words words = split(line);
     const auto version = words.size() == 2 ? parse_integer(words[1]) : std::nullopt;
     if (words[0] != "pygpt" || !version) lines_.refuse("invalid_header", "the first line must be \"pygpt 1\"");
-    lines_.refuse("unsupported_version", join("the file has version ", *version, ", this library reads version 1: re-export the model"));
+    lines_.refuse("unsupported_version",
+                  join("the file has version ", *version, ", this library reads version 1: re-export the model"));
   }
 
   void advance() { words_ = split(lines_.next()); }
@@ -145,8 +151,10 @@ class HeaderReader {
   void read_default() {
     want_words(3, "default KEY VALUE");
     const auto place = std::ranges::find(kDefaultNames, words_[1]) - kDefaultNames.begin();
-    if (place == std::ssize(kDefaultNames)) lines_.refuse("invalid_header", join("default ", words_[1], " is unknown to this version"));
-    if (place < next_default_) lines_.refuse("invalid_header", join("default ", words_[1], " is repeated or out of order"));
+    if (place == std::ssize(kDefaultNames))
+      lines_.refuse("invalid_header", join("default ", words_[1], " is unknown to this version"));
+    if (place < next_default_)
+      lines_.refuse("invalid_header", join("default ", words_[1], " is repeated or out of order"));
     next_default_ = place + 1;
     header_.defaults.emplace_back(words_[1], default_value());
     advance();
@@ -173,7 +181,8 @@ class HeaderReader {
   void read_blob() {
     want_words(5, "blob NAME OFFSET BYTES CRC32C");
     const auto place = std::ranges::find(kBlobNames, words_[1]) - kBlobNames.begin();
-    if (place == std::ssize(kBlobNames)) lines_.refuse("invalid_header", join("blob ", words_[1], " is unknown to this version"));
+    if (place == std::ssize(kBlobNames))
+      lines_.refuse("invalid_header", join("blob ", words_[1], " is unknown to this version"));
     if (place < next_blob_) lines_.refuse("invalid_header", join("blob ", words_[1], " is repeated or out of order"));
     next_blob_ = place + 1;
     header_.blobs.push_back({std::string(words_[1]), extent_of(lines_, std::span(words_).subspan(2))});
@@ -195,17 +204,23 @@ class HeaderReader {
 
   TensorEntry tensor_of_line() const {
     const auto format = WeightFormats::find(words_[2]);
-    if (!format) lines_.refuse("invalid_dtype", join("tensor ", words_[1], " has the format \"", words_[2], "\"; this version knows f32, f16, bf16"));
+    if (!format)
+      lines_.refuse("invalid_dtype", join("tensor ", words_[1], " has the format \"", words_[2],
+                                          "\"; this version knows f32, f16, bf16"));
     const int64_t rows = integer_of(lines_, words_[3], "ROWS", "invalid_shape");
     const int64_t cols = integer_of(lines_, words_[4], "COLS", "invalid_shape");
     if (rows == 0 || cols == 0) lines_.refuse("invalid_shape", join("tensor ", words_[1], " has no elements"));
-    if (!checked_multiply(rows, cols)) lines_.refuse("size_overflow", join("tensor ", words_[1], ": ROWS times COLS overflows"));
-    return {{std::string(words_[1]), TensorKind::vector, rows, cols}, *format, extent_of(lines_, std::span(words_).subspan(5))};
+    if (!checked_multiply(rows, cols))
+      lines_.refuse("size_overflow", join("tensor ", words_[1], ": ROWS times COLS overflows"));
+    return {{std::string(words_[1]), TensorKind::vector, rows, cols},
+            *format,
+            extent_of(lines_, std::span(words_).subspan(5))};
   }
 
   void check_names(const std::vector<TensorSpec>& specs, int64_t offset) const {
     const auto& tensors = header_.tensors;
-    const bool same = std::ranges::equal(specs, tensors, [](const auto& spec, const auto& tensor) { return spec.name == tensor.spec.name; });
+    const bool same = std::ranges::equal(
+        specs, tensors, [](const auto& spec, const auto& tensor) { return spec.name == tensor.spec.name; });
     if (same) return;
     std::vector<std::string> wanted;
     std::vector<std::string> found;
@@ -215,9 +230,11 @@ class HeaderReader {
     std::ranges::sort(found);
     const std::string missing = names_not_in(wanted, found);
     const std::string unexpected = names_not_in(found, wanted);
-    const std::string message = missing.empty() && unexpected.empty() ? "the tensors are repeated or out of order"
-                                                                      : join("the config implies other tensors; missing: ", missing.empty() ? "none" : missing,
-                                                                             "; unexpected: ", unexpected.empty() ? "none" : unexpected);
+    const std::string message =
+        missing.empty() && unexpected.empty()
+            ? "the tensors are repeated or out of order"
+            : join("the config implies other tensors; missing: ", missing.empty() ? "none" : missing,
+                   "; unexpected: ", unexpected.empty() ? "none" : unexpected);
     throw ModelFileError("tensor_set", "tensors", offset, message);
   }
 
@@ -237,20 +254,25 @@ class HeaderReader {
     };
     tensor.spec.kind = spec.kind;
     if (tensor.spec.rows != spec.rows || tensor.spec.cols != spec.cols) {
-      refuse("invalid_shape", join("its shape is ", tensor.spec.rows, " x ", tensor.spec.cols, ", the config implies ", spec.rows, " x ", spec.cols));
+      refuse("invalid_shape", join("its shape is ", tensor.spec.rows, " x ", tensor.spec.cols, ", the config implies ",
+                                   spec.rows, " x ", spec.cols));
     }
-    if (spec.kind == TensorKind::vector && tensor.format != *WeightFormats::find("f32")) refuse("invalid_dtype", "a vector must be f32");
+    if (spec.kind == TensorKind::vector && tensor.format != *WeightFormats::find("f32"))
+      refuse("invalid_dtype", "a vector must be f32");
     const auto bytes = packed_bytes(spec.kind, tensor.format, spec.rows, spec.cols);
     if (!bytes) refuse("size_overflow", "its size in bytes overflows");
-    if (*bytes != tensor.extent.bytes) refuse("size_mismatch", join("it has ", tensor.extent.bytes, " bytes, its shape and format imply ", *bytes));
+    if (*bytes != tensor.extent.bytes)
+      refuse("size_mismatch", join("it has ", tensor.extent.bytes, " bytes, its shape and format imply ", *bytes));
   }
 
   void read_end() {
-    if (words_[0] != "end") lines_.refuse("invalid_header", join("unknown or misplaced line \"", words_[0].substr(0, 40), "\""));
+    if (words_[0] != "end")
+      lines_.refuse("invalid_header", join("unknown or misplaced line \"", words_[0].substr(0, 40), "\""));
     want_words(2, "end CRC32C");
     const auto crc = parse_checksum(words_[1]);
     const auto above = std::as_bytes(std::span(text_.substr(0, static_cast<size_t>(lines_.line_start()))));
-    if (!crc || *crc != crc32c(above)) lines_.refuse("checksum", "the header's checksum does not match: the file is damaged");
+    if (!crc || *crc != crc32c(above))
+      lines_.refuse("checksum", "the header's checksum does not match: the file is damaged");
     header_.end = lines_.position();
     header_.data_start = round_up(header_.end, kDataAlignment);
   }
@@ -267,24 +289,31 @@ class HeaderReader {
 void check_extents(const Header& header, int64_t file_bytes) {
   int64_t end = 0;
   const auto follow = [&](const std::string& section, const Extent& extent) {
-    const auto refuse = [&](const char* code, const std::string& message) { throw ModelFileError(code, section, -1, message); };
+    const auto refuse = [&](const char* code, const std::string& message) {
+      throw ModelFileError(code, section, -1, message);
+    };
     const auto aligned = checked_add(end, kDataAlignment - 1);
     const auto next = checked_add(extent.offset, extent.bytes);
     const auto in_file = next ? checked_add(*next, header.data_start) : std::nullopt;
-    if (!aligned || !in_file || *in_file > INT64_MAX - kDataAlignment) refuse("size_overflow", "offset plus size overflows");
+    if (!aligned || !in_file || *in_file > INT64_MAX - kDataAlignment)
+      refuse("size_overflow", "offset plus size overflows");
     const int64_t expected = *aligned / kDataAlignment * kDataAlignment;
-    if (extent.offset % kDataAlignment != 0) refuse("misaligned", join("its offset ", extent.offset, " is not a multiple of 64"));
-    if (extent.offset < expected) refuse("overlap", join("it starts at ", extent.offset, ", before its predecessor's end at ", end));
+    if (extent.offset % kDataAlignment != 0)
+      refuse("misaligned", join("its offset ", extent.offset, " is not a multiple of 64"));
+    if (extent.offset < expected)
+      refuse("overlap", join("it starts at ", extent.offset, ", before its predecessor's end at ", end));
     if (extent.offset > expected) refuse("hole", join("it starts at ", extent.offset, ", expected ", expected));
     if (*in_file > file_bytes) {
-      refuse("truncated", join("it ends at byte ", *in_file, ", the file has ", file_bytes, ": the copy is incomplete"));
+      refuse("truncated",
+             join("it ends at byte ", *in_file, ", the file has ", file_bytes, ": the copy is incomplete"));
     }
     end = *next;
   };
   for (const auto& blob : header.blobs) follow("blob " + blob.name, blob.extent);
   for (const auto& tensor : header.tensors) follow("tensor " + tensor.spec.name, tensor.extent);
   if (header.file_bytes() != file_bytes) {
-    throw ModelFileError("length_mismatch", "end of file", header.file_bytes(), join("the file has ", file_bytes - header.file_bytes(), " bytes after its last tensor"));
+    throw ModelFileError("length_mismatch", "end of file", header.file_bytes(),
+                         join("the file has ", file_bytes - header.file_bytes(), " bytes after its last tensor"));
   }
 }
 

@@ -6,7 +6,8 @@
 namespace pygpt {
 
 PageLayout::PageLayout(const ModelConfig& config, int type) : type(type), n_head(config.n_head) {
-  const int64_t element = WeightFormats::visit(type, []<class Format>() { return int64_t{sizeof(typename Format::Element)}; });
+  const int64_t element =
+      WeightFormats::visit(type, []<class Format>() { return int64_t{sizeof(typename Format::Element)}; });
   k_bytes = round_up(config.head_dim * kPageRows * element, kAlignment);
   v_bytes = round_up(config.padded_head_dim() * kPageRows * element, kAlignment);
   page_bytes = config.n_layer * n_head * (k_bytes + v_bytes);  // at most 2^12 * 2^10 * 2^18: no overflow

@@ -10,7 +10,8 @@
 
 namespace pygpt {
 
-/// Bytes of a page and what lies where in it: for each layer and head, k as [head_dim][32], then v as [32][padded head_dim].
+/// Bytes of a page and what lies where in it: for each layer and head, k as [head_dim][32], then v as [32][padded
+/// head_dim].
 struct PageLayout {
   PageLayout(const ModelConfig& config, int type);
 

@@ -11,7 +11,8 @@ namespace pygpt {
 /// "0" or digits without a leading zero, below 2^63.
 std::optional<int64_t> parse_integer(std::string_view text);
 
-/// An integer, optionally with "-" before and "." and digits behind: no exponent, no "+", no "nan"; at most 64 characters.
+/// An integer, optionally with "-" before and "." and digits behind: no exponent, no "+", no "nan"; at most 64
+/// characters.
 std::optional<double> parse_real(std::string_view text);
 
 std::optional<bool> parse_boolean(std::string_view text);

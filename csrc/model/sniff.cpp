@@ -34,7 +34,9 @@ constexpr Signature kSignatures[] = {
 };
 
 /// safetensors: a little-endian length, then a JSON object.
-bool is_safetensors(std::string_view start) { return start.size() > 9 && start[8] == '{' && start[6] == 0 && start[7] == 0; }
+bool is_safetensors(std::string_view start) {
+  return start.size() > 9 && start[8] == '{' && start[6] == 0 && start[7] == 0;
+}
 
 [[noreturn]] void refuse(const char* what, const char* way_out) {
   throw ModelFileError("not_a_pygpt_file", "first line", 0, join("this is ", what, ", not a .pygpt file: ", way_out));
@@ -45,7 +47,8 @@ bool is_safetensors(std::string_view start) { return start.size() > 9 && start[8
 void refuse_other_formats(std::string_view start) {
   constexpr std::string_view kMagic = "pygpt ";
   if (start.size() < kMagic.size() && kMagic.starts_with(start)) {
-    throw ModelFileError("too_short", "first line", 0, join("the file has ", start.size(), " bytes: it is empty or its copy was cut"));
+    throw ModelFileError("too_short", "first line", 0,
+                         join("the file has ", start.size(), " bytes: it is empty or its copy was cut"));
   }
   if (start.starts_with(kMagic)) return;
   for (const Signature& signature : kSignatures) {

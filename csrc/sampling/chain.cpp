@@ -60,7 +60,8 @@ void keep_top_k(Candidates& c, const Sampler& sampler) {
   const auto kth = c.order.begin() + static_cast<ptrdiff_t>(k - 1);
   std::ranges::nth_element(c.order, kth, std::greater<>());
   const float threshold = *kth;
-  const auto above = static_cast<size_t>(std::ranges::count_if(c.values, [&](float value) { return value > threshold; }));
+  const auto above =
+      static_cast<size_t>(std::ranges::count_if(c.values, [&](float value) { return value > threshold; }));
   size_t ties = sampler.params().top_k_ties ? c.values.size() : k - above;
   for (float& value : c.values) {
     if (value > threshold) continue;
@@ -107,9 +108,12 @@ void keep_top_p(Candidates& c, const Sampler& sampler) {
   const auto ids = c.ids.first(count);
   double sum = 0;
   size_t done = 0;
-  for (size_t some = std::min<size_t>(64, count); done < count && (done == 0 || sum < wanted); some = std::min(some * 4, count)) {
-    std::partial_sort(ids.begin() + static_cast<ptrdiff_t>(done), ids.begin() + static_cast<ptrdiff_t>(some), ids.end(), by_weight);
-    for (; done < some && (done == 0 || sum < wanted); ++done) sum += static_cast<double>(c.weights[static_cast<size_t>(ids[done])]);
+  for (size_t some = std::min<size_t>(64, count); done < count && (done == 0 || sum < wanted);
+       some = std::min(some * 4, count)) {
+    std::partial_sort(ids.begin() + static_cast<ptrdiff_t>(done), ids.begin() + static_cast<ptrdiff_t>(some), ids.end(),
+                      by_weight);
+    for (; done < some && (done == 0 || sum < wanted); ++done)
+      sum += static_cast<double>(c.weights[static_cast<size_t>(ids[done])]);
   }
   for (const int32_t id : ids.subspan(done)) c.weights[static_cast<size_t>(id)] = 0;
 }
@@ -132,7 +136,8 @@ int32_t most_likely(const Candidates& c) {
 /// The token at which the running sum of weights passes a random share of the whole.
 int32_t draw(const Candidates& c, const Sampler& sampler) {
   const auto& params = sampler.params();
-  const double target = sampling::uniform(params.seed, params.sample, static_cast<uint64_t>(sampler.count())) * total(c.weights);
+  const double target =
+      sampling::uniform(params.seed, params.sample, static_cast<uint64_t>(sampler.count())) * total(c.weights);
   double sum = 0;
   int32_t last = static_cast<int32_t>(Choice::none_left);
   for (size_t begin = 0; begin < c.weights.size(); begin += kChunk) {
@@ -149,7 +154,8 @@ int32_t draw(const Candidates& c, const Sampler& sampler) {
 
 }  // namespace
 
-Sampler::Sampler(SamplingParams params, int32_t vocab_size, std::span<const int32_t> prompt) : params_(std::move(params)) {
+Sampler::Sampler(SamplingParams params, int32_t vocab_size, std::span<const int32_t> prompt)
+    : params_(std::move(params)) {
   if (params_.presence_penalty != 0 || params_.frequency_penalty != 0) times_.resize(static_cast<size_t>(vocab_size));
   if (params_.repetition_penalty != 1) {
     seen_.resize(static_cast<size_t>(vocab_size));

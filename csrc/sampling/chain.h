@@ -1,6 +1,6 @@
 #pragma once
-// Logits to a token: a chain of rules, each a function over the candidates. To add a rule: one function in chain.cpp, one
-// entry in the chain, one field in SamplingParams.
+// Logits to a token: a chain of rules, each a function over the candidates. To add a rule: one function in chain.cpp,
+// one entry in the chain, one field in SamplingParams.
 
 #include <cstdint>
 #include <span>

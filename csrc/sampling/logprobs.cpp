@@ -19,7 +19,9 @@ double log_sum_exp(std::span<const float> logits) {
 
 TokenLogprobs token_logprobs(std::span<const float> logits, int32_t token_id, int32_t top) {
   const double norm = log_sum_exp(logits);
-  const auto logprob = [&](int32_t id) { return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - norm); };
+  const auto logprob = [&](int32_t id) {
+    return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - norm);
+  };
   TokenLogprobs result{token_id, logprob(token_id), {}};
   std::vector<int32_t> ids(top > 0 ? logits.size() : 0);
   std::iota(ids.begin(), ids.end(), 0);

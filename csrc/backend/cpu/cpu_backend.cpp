@@ -22,7 +22,8 @@ CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& 
       heads_(options.max_rows, config_.attention_width()),
       hidden_(options.max_rows, config_.d_ff) {
   for (int worker = 0; worker < team_.size(); ++worker) {
-    scratch_.push_back({RowBuffer(kFewRows, config_.d_model), RowBuffer(1, config_.d_model), SamplingScratch(static_cast<int32_t>(config_.vocab_size))});
+    scratch_.push_back({RowBuffer(kFewRows, config_.d_model), RowBuffer(1, config_.d_model),
+                        SamplingScratch(static_cast<int32_t>(config_.vocab_size))});
   }
   info_ = {
       .isa = kernels_.isa,

@@ -13,8 +13,8 @@ namespace pygpt {
 
 struct CpuOptions {
   int workers = 1;
-  std::string isa;        // empty: the best
-  int kv_type = 0;        // an id of WeightFormats
+  std::string isa;  // empty: the best
+  int kv_type = 0;  // an id of WeightFormats
   int64_t page_capacity = 0;
   int32_t max_rows = 0;
 };
@@ -65,13 +65,13 @@ class CpuBackend final : public Backend {
   Info info_;
 
   std::vector<AlignedArray<std::byte>> pages_;  // by number; memory comes with the first use
-  RowBuffer x_;       // [rows, d_model] the residual stream
-  RowBuffer normed_;  // [rows, d_model]
-  RowBuffer qkv_;     // [rows, n_head * 3 * padded head_dim]
-  RowBuffer heads_;   // [rows, n_head * head_dim] what attention gives
-  RowBuffer hidden_;  // [rows, d_ff]
-  RowBuffer last_;    // [outputs, d_model] normed rows that want something
-  RowBuffer logits_;  // [outputs, padded_vocab_size]
+  RowBuffer x_;                                 // [rows, d_model] the residual stream
+  RowBuffer normed_;                            // [rows, d_model]
+  RowBuffer qkv_;                               // [rows, n_head * 3 * padded head_dim]
+  RowBuffer heads_;                             // [rows, n_head * head_dim] what attention gives
+  RowBuffer hidden_;                            // [rows, d_ff]
+  RowBuffer last_;                              // [outputs, d_model] normed rows that want something
+  RowBuffer logits_;                            // [outputs, padded_vocab_size]
   std::vector<Scratch> scratch_;
 };
 

@@ -81,9 +81,11 @@ void Forward::attend_shared_heads(int64_t layer, int worker, RowBuffer& normed) 
   multiply(normed, rows_, qkv, share(qkv.panels(), worker), backend_.qkv_, false);
   backend_.team_.barrier();
   const int64_t pairs = rows_ * config_.n_head;
-  for (int64_t pair = worker; pair < pairs; pair += workers_) append_row(layer, pair / config_.n_head, pair % config_.n_head);
+  for (int64_t pair = worker; pair < pairs; pair += workers_)
+    append_row(layer, pair / config_.n_head, pair % config_.n_head);
   backend_.team_.barrier();
-  for (int64_t pair = worker; pair < pairs; pair += workers_) attend_row(layer, pair / config_.n_head, pair % config_.n_head);
+  for (int64_t pair = worker; pair < pairs; pair += workers_)
+    attend_row(layer, pair / config_.n_head, pair % config_.n_head);
 }
 
 void Forward::append_row(int64_t layer, int64_t row, int64_t head) const noexcept {
@@ -91,7 +93,8 @@ void Forward::append_row(int64_t layer, int64_t row, int64_t head) const noexcep
   const PageLayout& layout = backend_.layout_;
   const int64_t padded = config_.padded_head_dim();
   const float* k = backend_.qkv_.row(row) + (head * 3 + 1) * padded;
-  const int32_t page = batch_.sequences[static_cast<size_t>(place.sequence)].pages[static_cast<size_t>(place.position / kPageRows)];
+  const int32_t page =
+      batch_.sequences[static_cast<size_t>(place.sequence)].pages[static_cast<size_t>(place.position / kPageRows)];
   std::byte* memory = backend_.pages_[static_cast<size_t>(page)].data();
   backend_.kernels_.append[layout.type]({
       .k = k,
@@ -131,7 +134,8 @@ void Forward::expand(int64_t layer, int worker) const noexcept {
   const auto panels = share(weights.up.panels(), worker);
   multiply(normed, rows_, weights.up, panels, backend_.hidden_, false);
   const auto activate = backend_.kernels_.activate[static_cast<int>(config_.activation)];
-  for (int64_t row = 0; row < rows_; ++row) activate(backend_.hidden_.row(row) + panels.first * kPanel, (panels.second - panels.first) * kPanel);
+  for (int64_t row = 0; row < rows_; ++row)
+    activate(backend_.hidden_.row(row) + panels.first * kPanel, (panels.second - panels.first) * kPanel);
 }
 
 /// x += hidden Wdown^T
@@ -157,7 +161,8 @@ void Forward::choose_tokens(int worker) const noexcept {
     const Row& row = batch_.rows[static_cast<size_t>(outputs_[static_cast<size_t>(i)])];
     if (row.want != Want::token) continue;
     const std::span<const float> logits(backend_.logits_.row(i), static_cast<size_t>(config_.vocab_size));
-    results_.tokens[static_cast<size_t>(i)] = choose(logits, *batch_.sequences[static_cast<size_t>(row.sequence)].sampler, scratch);
+    results_.tokens[static_cast<size_t>(i)] =
+        choose(logits, *batch_.sequences[static_cast<size_t>(row.sequence)].sampler, scratch);
   }
 }
 
@@ -168,7 +173,8 @@ RowBuffer& Forward::norm_rows(const LayerNorm& norm, int worker) const noexcept 
     for (int64_t row = 0; row < rows_; ++row) norm_row(norm, backend_.x_.row(row), own.row(row));
     return own;
   }
-  for (int64_t row = worker; row < rows_; row += workers_) norm_row(norm, backend_.x_.row(row), backend_.normed_.row(row));
+  for (int64_t row = worker; row < rows_; row += workers_)
+    norm_row(norm, backend_.x_.row(row), backend_.normed_.row(row));
   backend_.team_.barrier();
   return backend_.normed_;
 }
@@ -184,7 +190,8 @@ void Forward::norm_row(const LayerNorm& norm, const float* from, float* to) cons
   });
 }
 
-void Forward::multiply(RowBuffer& x, int64_t rows, const Matrix& w, std::pair<int64_t, int64_t> panels, RowBuffer& y, bool add) const noexcept {
+void Forward::multiply(RowBuffer& x, int64_t rows, const Matrix& w, std::pair<int64_t, int64_t> panels, RowBuffer& y,
+                       bool add) const noexcept {
   backend_.kernels_.matmul[w.format]({
       .x = x.row(0),
       .x_stride = x.stride(),

@@ -32,7 +32,8 @@ class Forward {
 
   RowBuffer& norm_rows(const LayerNorm& norm, int worker) const noexcept;
   void norm_row(const LayerNorm& norm, const float* from, float* to) const noexcept;
-  void multiply(RowBuffer& x, int64_t rows, const Matrix& w, std::pair<int64_t, int64_t> panels, RowBuffer& y, bool add) const noexcept;
+  void multiply(RowBuffer& x, int64_t rows, const Matrix& w, std::pair<int64_t, int64_t> panels, RowBuffer& y,
+                bool add) const noexcept;
   std::pair<int64_t, int64_t> share(int64_t count, int worker) const noexcept;
 
   CpuBackend& backend_;

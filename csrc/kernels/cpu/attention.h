@@ -52,7 +52,8 @@ inline Softmax exponentiate(float* scores, int64_t count) {
 
 /// out[kVecs * lanes] = sum over positions of weight * v, in ascending order of position.
 template <class Element, int kVecs>
-inline void weigh_values(const AttendArgs& args, int64_t first_page, int64_t count, const float* weights, int64_t column, float* out) {
+inline void weigh_values(const AttendArgs& args, int64_t first_page, int64_t count, const float* weights,
+                         int64_t column, float* out) {
   const int64_t padded = round_up(args.head_dim, kPanel);
   Vec sums[kVecs] = {};
   for (int64_t i = 0; i < count; i += kPageRows) {
@@ -60,7 +61,8 @@ inline void weigh_values(const AttendArgs& args, int64_t first_page, int64_t cou
     const int64_t rows = count - i < kPageRows ? count - i : kPageRows;
     for (int64_t row = 0; row < rows; ++row) {
       const Vec weight = Simd::broadcast(weights[i + row]);
-      for (int x = 0; x < kVecs; ++x) sums[x] = Simd::fma(weight, Simd::load(v + row * padded + x * Simd::kLanes), sums[x]);
+      for (int x = 0; x < kVecs; ++x)
+        sums[x] = Simd::fma(weight, Simd::load(v + row * padded + x * Simd::kLanes), sums[x]);
     }
   }
   for (int x = 0; x < kVecs; ++x) Simd::store(out + column + x * Simd::kLanes, sums[x]);
@@ -71,7 +73,8 @@ template <class Element>
 inline Softmax attend_partial(const AttendArgs& args, int64_t first, int64_t count, float* out) {
   float weights[kPartialRows];
   for (int64_t i = 0; i < count; i += kPageRows) {
-    score_page(args, reinterpret_cast<const Element*>(args.pages[(first + i) / kPageRows] + args.k_offset), weights + i);
+    score_page(args, reinterpret_cast<const Element*>(args.pages[(first + i) / kPageRows] + args.k_offset),
+               weights + i);
   }
   const Softmax state = exponentiate(weights, count);
   const int64_t padded = round_up(args.head_dim, kPanel);
@@ -79,7 +82,8 @@ inline Softmax attend_partial(const AttendArgs& args, int64_t first, int64_t cou
   for (; column + 4 * kPanel <= padded; column += 4 * kPanel) {
     weigh_values<Element, 4 * Simd::kPanelVecs>(args, first / kPageRows, count, weights, column, out);
   }
-  for (; column < padded; column += kPanel) weigh_values<Element, Simd::kPanelVecs>(args, first / kPageRows, count, weights, column, out);
+  for (; column < padded; column += kPanel)
+    weigh_values<Element, Simd::kPanelVecs>(args, first / kPageRows, count, weights, column, out);
   return state;
 }
 

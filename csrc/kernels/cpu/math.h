@@ -28,8 +28,8 @@ inline float max_lanes(Vec value) {
   return largest;
 }
 
-/// e^x within 2 units in the last place for |x| < 87; exactly 1 at 0, exactly 0 below -87, infinity above 88; NaN stays NaN.
-/// exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the degree-5 polynomial of Cephes' expf (Moshier 1989).
+/// e^x within 2 units in the last place for |x| < 87; exactly 1 at 0, exactly 0 below -87, infinity above 88; NaN stays
+/// NaN. exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the degree-5 polynomial of Cephes' expf (Moshier 1989).
 inline Vec vec_exp(Vec x) {
   const Vec low = Simd::broadcast(-87.0f);
   const Vec high = Simd::broadcast(88.0f);

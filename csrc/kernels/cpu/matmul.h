@@ -46,7 +46,8 @@ inline void last_rows(const MatmulArgs& args, int64_t row, int64_t panel) {
 template <class Format>
 inline void multiply_row(const MatmulArgs& args) {
   int64_t panel = args.first;
-  for (; panel + Simd::kStreamPanels <= args.last; panel += Simd::kStreamPanels) tile<Format, 1, Simd::kStreamPanels>(args, 0, panel);
+  for (; panel + Simd::kStreamPanels <= args.last; panel += Simd::kStreamPanels)
+    tile<Format, 1, Simd::kStreamPanels>(args, 0, panel);
   for (; panel < args.last; ++panel) tile<Format, 1, 1>(args, 0, panel);
 }
 
@@ -55,7 +56,8 @@ void matmul(const MatmulArgs& args) noexcept {
   if (args.rows == 1) return multiply_row<Format>(args);
   for (int64_t panel = args.first; panel < args.last; ++panel) {
     int64_t row = 0;
-    for (; row + Simd::kTileRows <= args.rows; row += Simd::kTileRows) tile<Format, Simd::kTileRows, 1>(args, row, panel);
+    for (; row + Simd::kTileRows <= args.rows; row += Simd::kTileRows)
+      tile<Format, Simd::kTileRows, 1>(args, row, panel);
     last_rows<Format, Simd::kTileRows - 1>(args, row, panel);
   }
 }

@@ -4,7 +4,8 @@
 
 namespace pygpt {
 
-// One function an ISA, defined in that ISA's table.cpp object. CMake writes the list, best first, from its add_isa lines.
+// One function an ISA, defined in that ISA's table.cpp object. CMake writes the list, best first, from its add_isa
+// lines.
 #define PYGPT_ISA(name) extern "C" const KernelTable* pygpt_kernels_##name();
 #include "isa_list.h"
 #undef PYGPT_ISA

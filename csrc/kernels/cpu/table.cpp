@@ -1,5 +1,6 @@
 // Compiled once for each ISA, with PYGPT_ISA_HEADER naming its Simd and the compiler told that it may use the ISA.
-// Exports one symbol, the table; all else is internal, so that no linker can mix code of two ISAs (docs/architecture.md).
+// Exports one symbol, the table; all else is internal, so that no linker can mix code of two ISAs
+// (docs/architecture.md).
 
 #include PYGPT_ISA_HEADER
 

@@ -9,8 +9,8 @@
 
 namespace pygpt {
 
-inline constexpr int kPageRows = 32;        // positions in a page of the KV cache
-inline constexpr int kPartialRows = 256;    // positions of one partial softmax, at absolute multiples
+inline constexpr int kPageRows = 32;      // positions in a page of the KV cache
+inline constexpr int kPartialRows = 256;  // positions of one partial softmax, at absolute multiples
 inline constexpr int kMaxHeadDim = 1024;
 
 enum class Activation : int { relu, gelu, gelu_tanh };
@@ -23,15 +23,15 @@ inline constexpr int kKvTypeCount = WeightFormats::kCount;
 /// y = x w^T + bias, or y += x w^T + bias, for the panels [first, last) of w.
 /// Row r of y depends on row r of x only, bit for bit, whatever the other rows and the range of panels.
 struct MatmulArgs {
-  const float* x;         // [rows, k]
-  int64_t x_stride;       // floats
+  const float* x;    // [rows, k]
+  int64_t x_stride;  // floats
   int rows;
-  const std::byte* w;     // [n, k] in the kernel's format
+  const std::byte* w;  // [n, k] in the kernel's format
   int64_t k;
   int64_t first;
   int64_t last;
-  const float* bias;      // [16 * panels], or null
-  float* y;               // [rows, 16 * panels]
+  const float* bias;  // [16 * panels], or null
+  float* y;           // [rows, 16 * panels]
   int64_t y_stride;
   bool add;
 };
@@ -43,7 +43,7 @@ struct LayerNormArgs {
   const float* bias;  // [width], or null
   float epsilon;
   int64_t width;
-  float* out;         // [width]
+  float* out;  // [width]
 };
 
 /// One position's k and v into its page. Within a page: k as [head_dim][32], v as [32][padded head_dim].
@@ -51,7 +51,7 @@ struct AppendArgs {
   const float* k;  // [head_dim]
   const float* v;  // [padded head_dim], zeros behind head_dim
   int head_dim;
-  int column;      // position % 32
+  int column;  // position % 32
   std::byte* k_page;
   std::byte* v_page;
 };
@@ -59,14 +59,14 @@ struct AppendArgs {
 /// softmax(scale * q k^T) v of one head of one row over positions [0, count).
 /// Partials over 256 absolute positions are formed and merged in ascending order (online softmax, arXiv:1805.02867).
 struct AttendArgs {
-  const float* q;                  // [head_dim]
-  const std::byte* const* pages;   // of this sequence
-  int64_t k_offset;                // bytes from a page's start to this layer's and head's k
+  const float* q;                 // [head_dim]
+  const std::byte* const* pages;  // of this sequence
+  int64_t k_offset;               // bytes from a page's start to this layer's and head's k
   int64_t v_offset;
   int head_dim;
   int64_t count;
   float scale;
-  float* out;                      // [head_dim], exactly
+  float* out;  // [head_dim], exactly
 };
 
 struct KernelTable {

@@ -21,12 +21,16 @@ struct Simd {
     Vec v[kPanelVecs];
   };
 
-  static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+  static bool supported() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  }
 
   static Vec broadcast(float value) { return Vec(_mm256_set1_ps(value)); }
   static Vec load(const float* from) { return Vec(_mm256_loadu_ps(from)); }
   static Vec load(const Half* from) { return Vec(_mm256_cvtph_ps(load_16_bits(from))); }
-  static Vec load(const BFloat16* from) { return bits_to_float(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bits(from)), 16)); }
+  static Vec load(const BFloat16* from) {
+    return bits_to_float(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bits(from)), 16));
+  }
   static void load_pairs(const BFloat16* from, Vec& even, Vec& odd) {
     const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     even = bits_to_float(_mm256_slli_epi32(pairs, 16));

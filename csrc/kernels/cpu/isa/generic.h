@@ -1,6 +1,6 @@
 #pragma once
-// The plain machine: four lanes of compiler vectors, no intrinsics. First class: what every other ISA is checked against,
-// and what runs where nothing better is there.
+// The plain machine: four lanes of compiler vectors, no intrinsics. First class: what every other ISA is checked
+// against, and what runs where nothing better is there.
 
 #include "base/half.h"
 #include "formats/panel.h"
@@ -12,8 +12,8 @@ struct Simd {
   static constexpr const char* kName = "generic";
   static constexpr int kLanes = 4;
   static constexpr int kPanelVecs = kPanel / kLanes;
-  static constexpr int kTileRows = 2;       // rows of a tile of one panel: with its weights it fits the registers
-  static constexpr int kStreamPanels = 2;   // panels that one row streams at once
+  static constexpr int kTileRows = 2;      // rows of a tile of one panel: with its weights it fits the registers
+  static constexpr int kStreamPanels = 2;  // panels that one row streams at once
   using Vec = float __attribute__((vector_size(16)));
   using Int = int32_t __attribute__((vector_size(16)));
   struct Panel {
@@ -28,8 +28,12 @@ struct Simd {
     __builtin_memcpy(&value, from, sizeof value);
     return value;
   }
-  static Vec load(const Half* from) { return Vec{to_float(from[0]), to_float(from[1]), to_float(from[2]), to_float(from[3])}; }
-  static Vec load(const BFloat16* from) { return Vec{to_float(from[0]), to_float(from[1]), to_float(from[2]), to_float(from[3])}; }
+  static Vec load(const Half* from) {
+    return Vec{to_float(from[0]), to_float(from[1]), to_float(from[2]), to_float(from[3])};
+  }
+  static Vec load(const BFloat16* from) {
+    return Vec{to_float(from[0]), to_float(from[1]), to_float(from[2]), to_float(from[3])};
+  }
   static void load_pairs(const BFloat16* from, Vec& even, Vec& odd) {
     even = Vec{to_float(from[0]), to_float(from[2]), to_float(from[4]), to_float(from[6])};
     odd = Vec{to_float(from[1]), to_float(from[3]), to_float(from[5]), to_float(from[7])};
@@ -41,7 +45,8 @@ struct Simd {
   static void store(BFloat16* to, Vec value) {
     for (int lane = 0; lane < kLanes; ++lane) to[lane] = to_bfloat16(value[lane]);
   }
-  /// a * b + c. Without an FMA instruction the product is rounded first; a library call per lane would cost 50 times more.
+  /// a * b + c. Without an FMA instruction the product is rounded first; a library call per lane would cost 50 times
+  /// more.
   static Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 };
 
