@@ -1,4 +1,4 @@
-"""What a model is, as values: the `config` lines of a model file (docs/format.md, section Config)."""
+"""What a model is, as values: the `config` and `default` lines of a model file (docs/format.md)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 
 PANEL = 16  # rows of a panel of packed weights; every head's q, k and v begin at one
+
+# Sampling defaults that a model may record, in file order.
+DEFAULT_TYPES: Mapping[str, type] = {
+    "temperature": float,
+    "top_k": int,
+    "top_k_ties": bool,
+    "top_p": float,
+    "min_p": float,
+    "repetition_penalty": float,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

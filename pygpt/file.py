@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.architecture import Architecture, format_value
+from pygpt.architecture import DEFAULT_TYPES, Architecture, format_value
 from pygpt.errors import InvalidRequestError
 
 MAGIC = "pygpt 1"
@@ -21,7 +21,6 @@ ALIGNMENT = 64
 HEADER_LIMIT = 1 << 20
 
 # In header order (docs/format.md, section Header).
-DEFAULT_KEYS = ("temperature", "top_k", "top_k_ties", "top_p", "min_p", "repetition_penalty")
 BLOB_NAMES = ("tokenizer.json", "chat_template.jinja", "chat.json", "provenance.json", "known_answers.json")
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
@@ -138,7 +137,7 @@ def _packed_size(kind: str, format: str, rows: int, cols: int) -> int:
 
 def _header(contents: Contents, parts: list[_Part]) -> bytes:
     lines = [MAGIC, *contents.architecture.to_lines()]
-    defaults = (key for key in DEFAULT_KEYS if key in contents.defaults)
+    defaults = (key for key in DEFAULT_TYPES if key in contents.defaults)
     lines += [f"default {key} {format_value(contents.defaults[key])}" for key in defaults]
     lines += [f"{part.line} {part.crc32c:08x}" for part in parts]
     text = ("\n".join(lines) + "\n").encode("ascii")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.architecture import Architecture
+from pygpt.architecture import DEFAULT_TYPES, Architecture
 from pygpt.checkpoints import torch_file, vocabulary
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names
@@ -76,7 +76,7 @@ def read(source: Source, options: Options) -> Imported:
         provenance={"family": "pygpt"} | _trained(source),
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
-        defaults=source.extras.get("defaults", {}),
+        defaults=_defaults(source),
         blobs=_own_blobs(source.path),
         original_logits=_original_logits(source, config),
         notes=notes,
@@ -141,6 +141,18 @@ def _architecture(source: Source, config: Mapping[str, Any], tokenizer: Tokenize
         head_bias=bias,
         start_token=vocabulary.newline(tokenizer),
     )
+
+
+def _defaults(source: Source) -> dict[str, float | int | bool]:
+    """Sampling defaults, where config.json has them."""
+    recorded = source.extras.get("defaults", {})
+    if not isinstance(recorded, Mapping):
+        raise source.error("damaged", "defaults is not an object", "config")
+    for key, value in recorded.items():
+        kind = DEFAULT_TYPES.get(key)
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise source.error("damaged", f"defaults: {key!r} cannot be {value!r}", "config")
+    return dict(recorded)
 
 
 def _own_tokenizer(path: Path | None) -> Tokenizer | None:
