@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from pygpt.errors import InvalidRequestError
 
-# Any one code point, newlines too: "." would skip them, and Oniguruma knows no (?s).
+# Any one code point, newlines too: "." would skip them, and the (?s) of other dialects is unknown to
+# Oniguruma.
 _ANY_CHARACTER = r"[\s\S]"
 
 
@@ -21,13 +22,26 @@ class Tokenizer:
 
     Attributes:
         vocab_size: number of token ids; they run from 0 to vocab_size - 1.
+        special_tokens: id of each special token, by the way it is written.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = (
+            True  # what a text holds is text, also where it looks like a special token
+        )
         self.vocab_size: int = tokenizer.get_vocab_size()
-        self._characters = _characters(tokenizer)
-        self._id_of_code_point = None if self._characters is None else _lookup_table(self._characters)
+        added = tokenizer.get_added_tokens_decoder()
+        self.special_tokens = {token.content: index for index, token in added.items() if token.special}
+        self._special_ids = frozenset(self.special_tokens.values())
+        longest_first = sorted(map(re.escape, self.special_tokens), key=len, reverse=True)
+        self._special_pattern = re.compile(
+            "(" + ("|".join(longest_first) or "(?!)") + ")"
+        )  # (?!) matches nothing
+        description = json.loads(tokenizer.to_str())
+        self._decoder: str | None = (description["decoder"] or {}).get("type")
+        self._characters = _characters(description)
+        self._id_of = {character: index for index, character in enumerate(self._characters or "")}
 
     @classmethod
     def from_characters(cls, chars: Iterable[str]) -> Tokenizer:
@@ -44,7 +58,8 @@ class Tokenizer:
 
     @classmethod
     def from_text(cls, text: str) -> Tokenizer:
-        """One token per character that occurs in the text, in the order of code points (the lecture's)."""
+        """One token per character that occurs in the text, in the order of code points, as the lecture
+        does."""
         return cls.from_characters(sorted(set(text)))
 
     @classmethod
@@ -63,19 +78,52 @@ class Tokenizer:
         """The `tokenizer.json` that `from_json` reads; the same tokenizer always gives the same text."""
         return self._tokenizer.to_str()
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of the text.
+    def encode(self, text: str | bytes, *, allow_special: bool = False, param: str = "text") -> list[int]:
+        """Token ids of a text. Bytes are read as UTF-8; byte-level tokenizers take any bytes.
+
+        Args:
+            allow_special: whether what looks like a special token is that token. By default it is plain text.
+            param: what the errors call the text.
 
         Raises:
-            InvalidRequestError: a character that is not in the vocabulary; the message shows it and where.
+            InvalidRequestError: a character that the vocabulary cannot express (the message shows it and
+                where), a
+                lone surrogate, or bytes that are no UTF-8.
         """
-        if self._id_of_code_point is not None:
-            return _encode_characters(text, self._id_of_code_point)
+        if isinstance(text, bytes):
+            return self._encode_bytes(text, allow_special, param)
+        if allow_special and self.special_tokens:
+            return self.encode_marked(text, "", param=param)
+        if self._characters is not None:
+            return self._encode_characters(text, param)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(
+                param,
+                f"has a lone surrogate, {text[error.start]!a}, at position {error.start}: no Unicode text",
+            ) from None
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of the token ids; special tokens are shown as they are written.
+    def encode_marked(self, text: str, mark: str, *, param: str = "text") -> list[int]:
+        """As `encode` with special tokens, but those that `broken_up` broke are plain text; the marks
+        vanish."""
+        parts = self._special_pattern.split(text)
+        ids: list[int] = []
+        for place, part in enumerate(parts):  # text, token, text, token, ..., text
+            is_token = place % 2 == 1
+            ids += (
+                [self.special_tokens[part]] if is_token else self.encode(part.replace(mark, ""), param=param)
+            )
+        return ids
+
+    def broken_up(self, text: str, mark: str) -> str:
+        """The text with marks between its characters if anything in it looks like a special token."""
+        return mark.join(text) if self._special_pattern.search(text) else text
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """The text of the token ids; special tokens are shown as they are written, or skipped.
 
         Raises:
             InvalidRequestError: an id that is not in the vocabulary.
@@ -87,8 +135,65 @@ class Tokenizer:
                 )
         if self._characters is not None:
             return "".join([self._characters[token] for token in ids])
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
+
+    def is_special(self, token: int) -> bool:
+        return token in self._special_ids
+
+    def bytes_of(self, token: int) -> bytes | None:
+        """What the token stands for wherever it stands, as UTF-8 or a part of it; b"" for an id that has no
+        token.
+
+        None where that depends on its neighbours (decoders that join words).
+        """
+        if self._decoder not in ("Fuse", "ByteLevel"):
+            return None
+        content = self._tokenizer.id_to_token(token) or ""
+        if self._decoder == "ByteLevel" and all(character in _BYTE_OF for character in content):
+            return bytes(_BYTE_OF[character] for character in content)
+        return content.encode()
+
+    def unknown_characters(self, text: str) -> set[str]:
+        """The characters of a text that the vocabulary lacks."""
+        if self._characters is not None:
+            return set(text) - self._id_of.keys()
+        return {character for character in set(text) if "\ud800" <= character <= "\udfff"}
+
+    def _encode_characters(self, text: str, param: str) -> list[int]:
+        try:
+            return list(map(self._id_of.__getitem__, text))
+        except KeyError as error:
+            character = error.args[0]
+            where = f"(U+{ord(character):04X}) at position {text.index(character)}"
+            raise InvalidRequestError(
+                param,
+                f"the character {character!r} {where} is not among the {len(self._id_of)} characters of this "
+                "model's vocabulary",
+            ) from None
+
+    def _encode_bytes(self, content: bytes, allow_special: bool, param: str) -> list[int]:
+        try:
+            return self.encode(content.decode(), allow_special=allow_special, param=param)
+        except UnicodeDecodeError as error:
+            if self._decoder != "ByteLevel":
+                raise InvalidRequestError(
+                    param, f"the byte 0x{content[error.start]:02x} at {error.start} is not UTF-8, and this "
+                    "tokenizer knows characters, not bytes"
+                ) from None  # fmt: skip
+        ids: list[int] = []
+        for part in re.split("([\udc80-\udcff])", content.decode(errors="surrogateescape")):
+            if "\udc80" <= part <= "\udcff":
+                ids.append(self._id_of_byte(ord(part) - 0xDC00, param))
+            else:
+                ids += self.encode(part, allow_special=allow_special, param=param)
+        return ids
+
+    def _id_of_byte(self, byte: int, param: str) -> int:
+        token: int | None = self._tokenizer.token_to_id(_CHARACTER_OF[byte])
+        if token is None:
+            raise InvalidRequestError(param, f"the vocabulary has no token for the byte 0x{byte:02x}")
+        return token
 
 
 def _checked(characters: list[str]) -> list[str]:
@@ -103,9 +208,8 @@ def _checked(characters: list[str]) -> list[str]:
     return characters
 
 
-def _characters(tokenizer: tokenizers.Tokenizer) -> list[str] | None:
+def _characters(description: dict[str, Any]) -> list[str] | None:
     """The characters by id if this is a tokenizer of `from_characters`, else None."""
-    description = json.loads(tokenizer.to_str())
     splitter = description["pre_tokenizer"] or {}
     if (
         description["model"]["type"] != "WordLevel"
@@ -118,26 +222,14 @@ def _characters(tokenizer: tokenizers.Tokenizer) -> list[str] | None:
     return characters if all(len(character) == 1 for character in characters) else None
 
 
-def _lookup_table(characters: list[str]) -> NDArray[np.int32]:
-    """Table from code point to id, -1 where there is none; the entry past the largest code point is -1."""
-    code_points = np.array([ord(character) for character in characters])
-    table = np.full(code_points.max() + 2, -1, np.int32)
-    table[code_points] = np.arange(len(characters))
-    return table
+def _byte_alphabet() -> dict[int, str]:
+    """The characters that byte-level vocabularies write bytes as: printable ones stand for themselves, the
+    others
+    take the code points from 256 on (GPT-2's encoder.py, `bytes_to_unicode`)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
-def _encode_characters(text: str, table: NDArray[np.int32]) -> list[int]:
-    """Ids of the characters by table: some 100 million characters a second, for training texts."""
-    code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    ids = table[np.minimum(code_points, len(table) - 1)]
-    unknown = np.flatnonzero(ids < 0)
-    if unknown.size:
-        position = int(unknown[0])
-        character = text[position]
-        raise InvalidRequestError(
-            "text",
-            f"the character {character!r} (U+{ord(character):04X}) at position {position} is not among the "
-            f"{int((table >= 0).sum())} characters of this model's vocabulary",
-        )
-    encoded: list[int] = ids.tolist()
-    return encoded
+_CHARACTER_OF = _byte_alphabet()
+_BYTE_OF = {character: byte for byte, character in _CHARACTER_OF.items()}
