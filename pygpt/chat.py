@@ -1,0 +1,267 @@
+"""How a model writes a conversation down: the template in its file, and what of a conversation fits."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pygpt.errors import InvalidRequestError, ModelFileError
+from pygpt.kinds import Texts, shown
+from pygpt.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from pygpt import _core
+
+ROLES = ("system", "user", "assistant")
+MAX_MESSAGES = 1024
+MAX_RENDERED = 1 << 24  # characters; a template that writes more is broken or hostile
+_STOPS = Texts(16, 256)
+# Noncharacters: "never interchanged" (Unicode 15, section 23.7), so one that no message has is free to mark
+# a place.
+_MARKS = [chr(code_point) for code_point in range(0xFDD0, 0xFDF0)]
+# Typographic characters, by name because many look alike, and what stands for them in plain text.
+_PLAIN = {
+    "\N{LEFT DOUBLE QUOTATION MARK}": '"',
+    "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+    "\N{DOUBLE LOW-9 QUOTATION MARK}": '"',
+    "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}": '"',
+    "\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}": '"',
+    '"': "'",
+    "\N{LEFT SINGLE QUOTATION MARK}": "'",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "`": "'",
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "--",
+    "\N{HORIZONTAL ELLIPSIS}": "...",
+    "\N{NO-BREAK SPACE}": " ",
+    "\t": " ",
+}
+
+
+class ChatTemplate:
+    """A model's chat template with its settings: the blobs `chat_template.jinja` and `chat.json` of
+    docs/format.md.
+
+    Attributes:
+        stop: texts that end an answer.
+        user, assistant: the speakers' names where the template makes a dialogue of the messages, else None.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        settings: Mapping[str, Any],
+        tokenizer: Tokenizer | None,
+        *,
+        path: str = "",
+        **tokens: str,
+    ) -> None:
+        self._source = source
+        self._tokenizer = tokenizer
+        self._path = path
+        self._tokens = tokens
+        try:
+            self.stop = _STOPS.check("stop", settings.get("stop", []))
+            self.user = _name("user", settings.get("user"))
+            self.assistant = _name("assistant", settings.get("assistant"))
+        except InvalidRequestError as error:
+            raise ModelFileError(path, "invalid_chat", str(error), "blob chat.json") from error
+
+    @classmethod
+    def from_file(cls, file: _core.ModelFile, tokenizer: Tokenizer | None) -> ChatTemplate | None:
+        """The template of a model file, or None if it has none.
+
+        Raises:
+            ModelFileError: a blob that is not what docs/format.md says.
+        """
+        if "chat_template.jinja" not in file.blobs:
+            return None
+        try:
+            settings = json.loads(file.blob("chat.json")) if "chat.json" in file.blobs else {}
+            source = str(file.blob("chat_template.jinja"), "utf-8")
+        except ValueError as error:
+            raise ModelFileError(file.path, "invalid_chat", str(error), "blob chat.json") from error
+        if not isinstance(settings, dict):
+            raise ModelFileError(file.path, "invalid_chat", "is not an object", "blob chat.json")
+        config = file.config
+        ends = config["stop_tokens"] or []
+        written = {v: k for k, v in tokenizer.special_tokens.items()} if tokenizer is not None else {}
+        tokens = {
+            "bos_token": written.get(config["start_token"], ""),
+            "eos_token": written.get((*ends, -1)[0], ""),
+        }
+        return cls(source, settings, tokenizer, path=file.path, **tokens)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        user: str | None = None,
+        assistant: str | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The conversation as the model reads it, up to where its answer begins.
+
+        Raises:
+            InvalidRequestError: messages that are none, names for a template without names, or what the
+                template
+                itself refuses.
+            ModelFileError: the template is no valid Jinja.
+        """
+        for name, value in (("user", user), ("assistant", assistant)):
+            if _name(name, value) is not None and self.user is None:
+                raise InvalidRequestError(name, "the speakers of this model have no names")
+        return self._render(
+            messages=_checked(messages),
+            add_generation_prompt=add_generation_prompt,
+            user=user or self.user,
+            assistant=assistant or self.assistant,
+            **self._tokens,
+        )
+
+    def token_ids(
+        self, messages: Sequence[Mapping[str, str]], *, user: str | None = None, assistant: str | None = None
+    ) -> list[int]:
+        """The rendered conversation's tokens. Special tokens come from the template only, never from a
+        message.
+
+        Raises: as `render`; InvalidRequestError also for characters that the vocabulary lacks.
+        """
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            raise InvalidRequestError(
+                "messages", "the model file has no tokenizer, so it cannot read messages"
+            )
+        messages = _checked(messages)
+        if not tokenizer.special_tokens:
+            text = self.render(messages, user=user, assistant=assistant)
+            return tokenizer.encode(text, param="messages")
+        mark = _unused_mark(messages)
+        marked = [{**each, "content": tokenizer.broken_up(each["content"], mark)} for each in messages]
+        text = self.render(marked, user=user, assistant=assistant)
+        return tokenizer.encode_marked(text, mark, param="messages")
+
+    @staticmethod
+    def check_name(param: str, name: str) -> str:
+        """A speaker's name as it may be used. Raises InvalidRequestError."""
+        return _name(param, name) or ""
+
+    def _render(self, **variables: Any) -> str:
+        import jinja2
+
+        parts: list[str] = []
+        size = 0
+        try:
+            for part in self._compiled.generate(variables):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_RENDERED:
+                    raise InvalidRequestError(
+                        "messages", f"the chat template writes over {MAX_RENDERED} characters"
+                    )
+        except jinja2.TemplateError as error:
+            raise InvalidRequestError(
+                "messages", f"the model's chat template refuses them: {error}"
+            ) from error
+        return "".join(parts)
+
+    @cached_property
+    def _compiled(self) -> jinja2.Template:
+        # Here, not at the top: a model that only continues texts needs no jinja2, and its import takes 40 ms.
+        import jinja2
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        def refuse(message: str) -> None:
+            raise jinja2.TemplateError(message)
+
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            extensions=["jinja2.ext.loopcontrols"],
+        )
+        environment.globals["raise_exception"] = (
+            refuse  # templates that were written for transformers call it
+        )
+        try:
+            return environment.from_string(self._source)
+        except jinja2.TemplateSyntaxError as error:
+            where = f"line {error.lineno}: {error.message}"
+            raise ModelFileError(self._path, "invalid_chat", where, "blob chat_template.jinja") from error
+
+
+def newest_turns(
+    messages: Sequence[Mapping[str, str]], size: Callable[[list[Mapping[str, str]]], int], limit: int
+) -> tuple[list[Mapping[str, str]], int]:
+    """What fits: the messages without the oldest turns, as whole turns, and how many turns had to go.
+
+    A turn is a message of the user and what follows it. What stands before the first turn stays, and so does
+    the last turn, even if it alone is too long. `size` counts tokens.
+    """
+    begins = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    head = list(messages[: begins[0]]) if begins else list(messages)
+    for dropped, begin in enumerate(begins):
+        rest = [*head, *messages[begin:]]
+        if dropped == len(begins) - 1 or size(rest) <= limit:
+            return rest, dropped
+    return list(messages), 0
+
+
+def speakable(text: str, tokenizer: Tokenizer) -> tuple[str, list[str]]:
+    """The text in characters that the vocabulary has, and which characters had to be left out.
+
+    A character that it lacks becomes the nearest that it has: without its accent, a plain quote, a hyphen.
+    """
+    unknown = tokenizer.unknown_characters(text)
+    if not unknown:
+        return text, []
+    instead: dict[str, str] = {}
+    for character in unknown:
+        bare = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+        plain = _PLAIN.get(character, "")
+        choices = [plain, "".join(_PLAIN.get(c, c) for c in plain), bare]
+        fitting = (each for each in choices if each and not tokenizer.unknown_characters(each))
+        instead[character] = next(fitting, "")
+    left_out = [c for c in dict.fromkeys(text) if c in instead and not instead[c] and c != "\r"]
+    return "".join(instead.get(c, c) for c in text), left_out
+
+
+def _checked(messages: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]]:
+    if isinstance(messages, str | bytes) or not isinstance(messages, Sequence) or not messages:
+        raise InvalidRequestError(
+            "messages", f"must be a list of at least one message, got {shown(messages)}"
+        )
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequestError("messages", f"at most {MAX_MESSAGES} messages, got {len(messages)}")
+    for place, message in enumerate(messages):
+        where = f"message {place}"
+        if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+            raise InvalidRequestError(
+                "messages", f"{where} must be a dict with a role of {', '.join(ROLES)}, got {shown(message)}"
+            )
+        if not isinstance(message.get("content"), str):
+            raise InvalidRequestError(
+                "messages", f"{where}: content must be a text, got {shown(message.get('content'))}"
+            )
+    return messages
+
+
+def _name(param: str, value: object) -> str | None:
+    """A speaker's name: one short line."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip() or len(value) > 64 or not value.isprintable():
+        raise InvalidRequestError(
+            param, f"must be a name of at most 64 printable characters, got {shown(value)}"
+        )
+    return value
+
+
+def _unused_mark(messages: Sequence[Mapping[str, str]]) -> str:
+    used = set().union(*(each["content"] for each in messages))
+    return next((mark for mark in _MARKS if mark not in used), _MARKS[0])

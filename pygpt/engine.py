@@ -1,0 +1,308 @@
+"""The engine as people use it: text in, text out. What happens per token happens in the C++ core."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from pygpt.chat import ChatTemplate
+from pygpt.completion import Completion, Score
+from pygpt.errors import EngineClosedError, ForkedEngineError, InvalidRequestError
+from pygpt.opening import open_core, open_file
+from pygpt.params import SamplingParams
+from pygpt.requests import Facts, Prompt, Prompts, build, listed
+from pygpt.scoring import scored
+from pygpt.stream import TextStream, read
+from pygpt.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pygpt import _core
+    from pygpt.transcript import Transcript
+
+POLL_S = 0.05  # how long the core is waited for in one go: Ctrl-C is seen in between
+
+Messages = Sequence[Mapping[str, str]]
+
+
+class Engine:
+    """A model file, opened and ready to generate. Any number of threads may use one engine at once.
+
+    Args:
+        path: a `.pygpt` file, as `pygpt.export` writes it.
+        device: "auto" or "cpu".
+        threads: workers, or None: PYGPT_THREADS, else chosen from the CPUs that this process may use.
+        max_context: tokens of prompt and completion at most, or None: the model's own context.
+        kv_dtype: type of the KV cache: "auto", "f32", "f16", "bf16".
+        mmap: map the file (it must not be truncated while open; replacing it by export is safe), or read it.
+        verify: "full" checks every checksum, "header" the header's, "off" none; "auto" is full up to 64 MB.
+
+    The environment's PYGPT_ISA forces the instruction set of the kernels.
+
+    Attributes:
+        tokenizer: the model's, or None if the file has none (then prompts are token ids and texts are empty).
+        chat_template: how the model writes a conversation down, or None if it is no chat model.
+
+    Raises:
+        ModelFileError: the file is no model that this version can run.
+        OutOfMemory, DeviceError, InvalidRequestError, OSError
+    """
+
+    def __init__(
+        self,
+        path: str | bytes | PathLike[str] | PathLike[bytes],
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        max_context: int | None = None,
+        kv_dtype: Literal["auto", "f32", "f16", "bf16"] = "auto",
+        mmap: bool = True,
+        verify: Literal["auto", "full", "header", "off"] = "auto",
+    ) -> None:
+        self._path = os.path.abspath(os.fspath(path))
+        self._file_options = {"mmap": mmap, "verify": verify}
+        self._core_options: dict[str, Any] = {
+            "device": device, "threads": threads, "max_context": max_context, "kv_dtype": kv_dtype,
+        }  # fmt: skip
+        self._pid = os.getpid()
+        self._closed = False
+        self._file = open_file(self._path, mmap=mmap, verify=verify)
+        self._core = open_core(self._file, **self._core_options)
+        blob = self._file.blob("tokenizer.json") if "tokenizer.json" in self._file.blobs else None
+        self.tokenizer = None if blob is None else Tokenizer.from_json(blob.decode())
+        self.chat_template = ChatTemplate.from_file(self._file, self.tokenizer)
+        context: int = self._core.info["context_length"]
+        self._facts = Facts(self._file.config, self._file.defaults, context, self.tokenizer)
+
+    @overload
+    def generate(self, prompt: Prompt, params: SamplingParams | None = ..., *, n: int, **keywords: Any) -> list[Completion]: ...  # noqa: E501  # fmt: skip
+    @overload
+    def generate(
+        self, prompt: Prompt, params: SamplingParams | None = ..., **keywords: Any
+    ) -> Completion: ...
+    @overload
+    def generate(self, prompt: Prompts, params: SamplingParams | None = ..., *, n: int, **keywords: Any) -> list[list[Completion]]: ...  # noqa: E501  # fmt: skip
+    @overload
+    def generate(
+        self, prompt: Prompts, params: SamplingParams | None = ..., **keywords: Any
+    ) -> list[Completion]: ...
+    def generate(
+        self, prompt: Prompt | Prompts, params: SamplingParams | None = None, **keywords: Any
+    ) -> Any:
+        """Continue a prompt (a text, bytes or token ids), or each of a list of prompts, in one batch.
+
+        Keywords are the fields of `SamplingParams`, on top of `params`.
+
+        Returns:
+            A Completion for one prompt, and a list in the prompts' order for a list of them. With n above 1,
+            a list of n Completions takes the place of each Completion.
+
+        Raises:
+            InvalidRequestError: a parameter or prompt that cannot be used. An unknown keyword is a TypeError
+            too. ContextLengthError: more tokens than the context, where on_overflow is "stop" or "error".
+            NumericalError: the weights made no finite number.
+            EngineClosedError, ForkedEngineError, OutOfMemory
+        """
+        prompts, many = listed(prompt)
+        chosen = SamplingParams.from_keywords(keywords, params)
+        grouped = _grouped(self._complete(prompts, chosen), chosen.n)
+        return grouped if many else grouped[0]
+
+    __call__ = generate
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None, **keywords: Any) -> TextStream:
+        """As `generate` for one prompt, in pieces as they come. With n above 1 a piece says whose it is:
+        `sample`.
+
+        The generation runs from here on; closing or losing the stream cancels it. Raises as `generate` does.
+        """
+        prompts, many = listed(prompt)
+        if many:
+            raise InvalidRequestError("prompt", "a stream takes one prompt; open one stream for each")
+        return self._stream(prompts[0], SamplingParams.from_keywords(keywords, params))
+
+    def chat(
+        self,
+        messages: Messages,
+        params: SamplingParams | None = None,
+        *,
+        user: str | None = None,
+        assistant: str | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """The answer to a conversation, written down by the model's own template. Returns as `generate` does.
+
+        Args:
+            messages: dicts with `role` ("system", "user", "assistant") and `content`.
+            user, assistant: the speakers' names, where the model's template makes a dialogue of the messages.
+
+        Raises:
+            InvalidRequestError: messages that are none, or a model without a chat template. See also
+                `generate`.
+        """
+        template = self._template()
+        ids = template.token_ids(messages, user=user, assistant=assistant)
+        chosen = SamplingParams.from_keywords(keywords, params)
+        return _grouped(self._complete([ids], chosen, template.stop), chosen.n)[0]
+
+    def chat_stream(
+        self,
+        messages: Messages,
+        params: SamplingParams | None = None,
+        *,
+        user: str | None = None,
+        assistant: str | None = None,
+        **keywords: Any,
+    ) -> TextStream:
+        """As `chat`, in pieces as they come."""
+        template = self._template()
+        ids = template.token_ids(messages, user=user, assistant=assistant)
+        return self._stream(ids, SamplingParams.from_keywords(keywords, params), template.stop)
+
+    def score(self, texts: Prompts) -> list[Score]:
+        """Log-probability of each text (or list of token ids) under the model, in nats.
+
+        Raises:
+            ContextLengthError: a text has more tokens than the context.
+            InvalidRequestError: a text of fewer than two tokens: there is nothing to predict.
+        """
+        prompts, many = listed(texts)
+        if prompts and not many:
+            raise InvalidRequestError("texts", "must be a list of texts, or of lists of token ids")
+        asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
+        return [scored(each, self.tokenizer) for each in self._complete(prompts, asked)]
+
+    def logits(self, ids: Prompt) -> NDArray[np.float32]:
+        """The model's logits at every position of a prompt: float32 [T, vocab_size].
+
+        Raises:
+            ContextLengthError: more tokens than the context.
+        """
+        asked = SamplingParams(max_tokens=0, on_overflow="stop")
+        requests, transcripts = build([ids], asked, self._facts)
+        requests[0].logits = True
+        self._run(requests, transcripts, until_done=True)
+        logits = transcripts[0].logits
+        if logits is None:
+            raise EngineClosedError("the engine was closed before the logits were there")
+        return logits
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The file, the architecture (`config`), recorded `defaults`, `provenance`, and how the engine runs
+        them."""
+        blobs, tensors = self._file.blobs, self._file.tensors
+        return {
+            "path": self._path,
+            "file_bytes": self._file.bytes,
+            "parameters": sum(each.rows * each.cols for each in tensors),
+            "formats": sorted({each.format for each in tensors if each.kind == "matrix"}),
+            "config": dict(self._facts.config),
+            "defaults": dict(self._facts.recorded),
+            "provenance": json.loads(self._file.blob("provenance.json"))
+            if "provenance.json" in blobs
+            else {},
+            "device": "cpu",
+            **self._core.info,
+        }
+
+    def close(self) -> None:
+        """Cancel what runs and free the memory. Harmless when called again; in a forked child it does
+        nothing."""
+        if not self._closed and os.getpid() == self._pid:
+            self._closed = True
+            self._core.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = os.path.basename(os.fsdecode(self._path))
+        if self._closed:
+            return f"<pygpt.Engine {name!r}, closed>"
+        info = self.info
+        return (
+            f"<pygpt.Engine {name!r}: {info['parameters']:,} parameters in {'/'.join(info['formats'])}, "
+            f"context {self._facts.context}, threads {info['threads']}, {info['isa']}>"
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
+        """Pickles as path and options: the receiver opens the file anew."""
+        return _reopen, (self._path, self._file_options | self._core_options)
+
+    def _template(self) -> ChatTemplate:
+        if self.chat_template is None:
+            raise InvalidRequestError(
+                "messages",
+                "this model has no chat template: it continues texts; use generate, or export it with one",
+            )
+        return self.chat_template
+
+    def _complete(
+        self, prompts: Sequence[object], params: SamplingParams, stops: Sequence[str] = ()
+    ) -> list[Completion]:
+        requests, transcripts = build(prompts, params, self._facts, stops)
+        # Stop strings are found on this side, so with them the tokens are wanted as they come; else once, at
+        # the end.
+        self._run(requests, transcripts, until_done=not (params.stop or stops))
+        return [each.completion() for each in transcripts]
+
+    def _stream(self, prompt: object, params: SamplingParams, stops: Sequence[str] = ()) -> TextStream:
+        requests, transcripts = build([prompt], params, self._facts, stops)
+        return TextStream(self._poll, self._submit(requests), transcripts)
+
+    def _run(
+        self, requests: Sequence[_core.Request], transcripts: Sequence[Transcript], *, until_done: bool
+    ) -> None:
+        """Run requests to their end; whatever interrupts it, Ctrl-C too, cancels them."""
+        if not requests:
+            return
+        ticket = self._submit(requests)
+        try:
+            while not all(each.finished for each in transcripts):
+                read(self._poll(ticket, until_done=until_done), ticket, transcripts)
+        except BaseException:
+            ticket.cancel()
+            raise
+
+    def _submit(self, requests: Sequence[_core.Request]) -> _core.Ticket:
+        self._check_usable()
+        return self._core.submit(requests)
+
+    def _poll(self, ticket: _core.Ticket, *, until_done: bool = False) -> list[_core.Event]:
+        self._check_usable()
+        events = ticket.poll(POLL_S, until_done)
+        if any(event.finish_reason == "cancelled" for event in events):
+            self._check_usable()  # cancelled by close(): an error, not a short text
+        return events
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedEngineError(
+                "this engine was opened before a fork and its workers are in the parent; open an Engine in "
+                "this process, or start processes with spawn or forkserver"
+            )
+        if self._closed:
+            raise EngineClosedError("this engine was closed; open another Engine")
+
+
+def _grouped(completions: list[Completion], n: int) -> list[Any]:
+    """One entry a prompt: its completion, or the list of its n samples."""
+    if n == 1:
+        return list(completions)
+    return [completions[first : first + n] for first in range(0, len(completions), n)]
+
+
+def _reopen(path: str | bytes, options: Mapping[str, Any]) -> Engine:
+    return Engine(path, **options)

@@ -1,0 +1,69 @@
+"""What the options of `Engine` mean: defaults, the environment, and what this build cannot do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pygpt import _core
+from pygpt.errors import DeviceError, InvalidRequestError
+from pygpt.kinds import Choice, Integer
+
+FULL_VERIFY_BYTES = 64 << 20  # verify="auto": checksums of files up to this size are all checked
+
+KV_DTYPES = Choice(("auto", "f32", "f16", "bf16"))
+VERIFY = Choice(("auto", "full", "header", "off"))
+THREADS = Integer(1, 1024)
+
+
+def open_file(path: str | bytes, *, mmap: bool, verify: str) -> _core.ModelFile:
+    """The model file, checked as far as `verify` says."""
+    how: Any = VERIFY.check("verify", verify)
+    if how == "auto":
+        how = "full" if _size(path) <= FULL_VERIFY_BYTES else "header"
+    return _core.ModelFile(path, mmap=mmap, verify=how)
+
+
+def open_core(
+    file: _core.ModelFile, *, device: str, threads: int | None, max_context: int | None, kv_dtype: str
+) -> _core.Engine:
+    """The core's engine on a file, with PYGPT_THREADS and PYGPT_ISA where nothing else is said."""
+    _check_device(device)
+    longest = Integer(1, file.config["context_length"])
+    return _core.Engine(
+        file,
+        threads=_threads(threads, os.environ),
+        isa=os.environ.get("PYGPT_ISA", ""),
+        kv_dtype=KV_DTYPES.check("kv_dtype", kv_dtype),
+        max_context=0 if max_context is None else longest.check("max_context", max_context),
+    )
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        raise DeviceError("this build of pygpt has no CUDA; use device='cpu' (or 'auto')")
+    if device not in ("auto", "cpu"):
+        raise DeviceError(f"unknown device {device!r}; this build knows 'auto' and 'cpu'")
+
+
+def _threads(threads: int | None, environment: Mapping[str, str]) -> int:
+    """The number of workers; 0 lets the core choose."""
+    if threads is not None:
+        return THREADS.check("threads", threads)
+    said = environment.get("PYGPT_THREADS", "")
+    if not said:
+        return 0
+    try:
+        return THREADS.check("threads", int(said))
+    except ValueError as error:
+        raise InvalidRequestError(
+            "threads", f"PYGPT_THREADS={said!r} is not a number from 1 to 1024"
+        ) from error
+
+
+def _size(path: str | bytes) -> Literal[0] | int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0  # the core says what is wrong with it

@@ -1,0 +1,42 @@
+"""From a scored prompt to how likely its text is."""
+
+from __future__ import annotations
+
+import math
+
+from pygpt.completion import Completion, Score
+from pygpt.errors import InvalidRequestError
+from pygpt.tokenizer import Tokenizer
+
+
+def scored(completion: Completion, tokenizer: Tokenizer | None) -> Score:
+    """The score of the prompt that a completion with prompt_logprobs read.
+
+    Raises:
+        InvalidRequestError: the prompt has fewer than two tokens.
+    """
+    ids = completion.prompt_token_ids
+    if len(ids) < 2:
+        raise InvalidRequestError(
+            "texts", f"a text of {len(ids)} token: the first of a text is not predicted"
+        )
+    logprobs = [each.logprob for each in completion.prompt_logprobs or ()]
+    nll = -math.fsum(logprobs)
+    size = _bytes(ids[1:], tokenizer)
+    return Score(
+        token_ids=ids,
+        logprobs=logprobs,
+        nll=nll,
+        perplexity=math.exp(min(nll / len(logprobs), 700.0)),  # exp overflows binary64 above 709
+        bits_per_byte=nll / math.log(2) / size if size else math.nan,
+    )
+
+
+def _bytes(ids: list[int], tokenizer: Tokenizer | None) -> int:
+    """Bytes of text that the tokens stand for; 0 where there is no text."""
+    if tokenizer is None:
+        return 0
+    exact = [tokenizer.bytes_of(token) for token in ids]
+    if any(each is None for each in exact):
+        return len(tokenizer.decode(ids).encode())
+    return sum(len(each) for each in exact if each is not None)
