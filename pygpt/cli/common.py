@@ -1,0 +1,146 @@
+"""What all commands share: flags, colour, errors and their exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from pygpt.errors import DeviceError, InvalidRequestError, ModelFileError, OutOfMemory
+from pygpt.param_names import did_you_mean
+
+if TYPE_CHECKING:
+    from pygpt.engine import Engine
+
+OK, FAILED, USAGE, BAD_FILE, RESOURCE, PARTIAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
+EXIT_CODES = (
+    "exit codes: 0 done, 1 failed, 2 usage, 3 bad model file, 4 out of memory, disk or device, 130 Ctrl-C"
+)
+
+_RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that takes flags as they are written only, and names the nearest to a mistyped
+    one."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        keywords["allow_abbrev"] = False
+        keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **keywords)
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        self.add_argument(
+            "--color", choices=("auto", "always", "never"), default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        for word in re.findall(r"(?<=arguments: )\S+", message):
+            hint = did_you_mean(word.partition("=")[0], self._option_string_actions)
+        sys.stderr.write(f"{self.prog}: {message}{hint}\n(see {self.prog} --help)\n")
+        sys.exit(USAGE)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but what a subcommand does not know is that subcommand's error, which knows its
+        flags."""
+        known, extra = super().parse_known_args(args, namespace)
+        if extra:
+            self.error(f"unrecognized arguments: {' '.join(extra)}")
+        return known, extra
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `open_engine`."""
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "-j", "--threads", type=int, metavar="N", help="workers (default: PYGPT_THREADS, or chosen)"
+    )
+    group.add_argument("--max-context", type=int, metavar="N", help="tokens of prompt and text at most")
+    group.add_argument("--kv-dtype", default="auto", metavar="TYPE", help="KV cache: auto, f32, f16, bf16")
+    group.add_argument("--verify", default="auto", metavar="HOW", help="checksums: auto, full, header, off")
+    group.add_argument(
+        "--mmap",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="map the file (default), or read it",
+    )
+
+
+def open_engine(path: str | os.PathLike[str], arguments: argparse.Namespace) -> Engine:
+    """The engine that the flags ask for.
+
+    Raises:
+        ModelFileError: also where the file is missing or unreadable.
+    """
+    from pygpt.engine import Engine
+
+    try:
+        return Engine(
+            path,
+            threads=arguments.threads,
+            max_context=arguments.max_context,
+            kv_dtype=arguments.kv_dtype,
+            verify=arguments.verify,
+            mmap=arguments.mmap,
+        )
+    except OSError as error:
+        if error.errno in _RESOURCE_ERRNOS:
+            raise
+        reason = error.strerror or str(error)
+        raise ModelFileError(os.fspath(path), "unreadable", reason) from error
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that stands for an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, MemoryError | OutOfMemory | DeviceError):
+        return RESOURCE
+    if isinstance(error, OSError) and error.errno in _RESOURCE_ERRNOS:
+        return RESOURCE
+    if isinstance(error, ModelFileError):
+        return BAD_FILE
+    if isinstance(error, InvalidRequestError):
+        return USAGE
+    return FAILED
+
+
+def report(error: BaseException, *, as_json: bool) -> None:
+    """Say on stderr what went wrong: one line, or one JSON object."""
+    message = str(error) or type(error).__name__
+    if as_json:
+        code = getattr(error, "code", None) or re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+        fields = {"code": code, "message": message, "param": getattr(error, "param", None)}
+        sys.stderr.write(json.dumps({"error": fields}) + "\n")
+    else:
+        from pygpt.repl.sanitize import visible
+
+        sys.stderr.write(f"{visible(message)}\n")
+
+
+def wants_color(stream: TextIO, choice: str = "auto") -> bool:
+    """Whether to colour: the flag decides, then NO_COLOR, then FORCE_COLOR, then whether a terminal reads
+    it."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def quiet_pipes() -> Iterator[None]:
+    """Nobody reads on: that is no error. Python's last flush at exit must not find the closed pipe either."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
