@@ -1,0 +1,146 @@
+"""`gpt-chat` and `pygpt chat`: talk to a model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pygpt.cli.common import (
+    EXIT_CODES,
+    INTERRUPTED,
+    OK,
+    Parser,
+    add_engine_flags,
+    open_engine,
+    wants_color,
+)
+from pygpt.cli.sampling_flags import add_sampling_flags, sampling_params
+from pygpt.errors import InvalidRequestError
+from pygpt.repl.commands import COMMANDS
+from pygpt.repl.loop import converse, show
+from pygpt.repl.reader import LineReader, PromptReader, Reader
+from pygpt.repl.screen import JsonScreen, PeopleScreen, Screen
+from pygpt.repl.session import NOT_IN_CHAT, SPEAKERS, Session
+
+BUNDLED = Path(__file__).parents[1] / "models" / "shakespeare.pygpt"
+LARGEST_INPUT = 4 << 20  # bytes of a piped message
+_DESCRIPTION = """\
+Talk to a model; without MODEL to the one that comes with pygpt.
+
+  gpt-chat                                # a conversation; /help lists its commands
+  echo "Who art thou?" | gpt-chat         # one answer
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand `chat`."""
+    made: argparse.ArgumentParser = subparsers.add_parser("chat", **_about("pygpt chat"))
+    _add_flags(made)
+    return made
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of `gpt-chat`."""
+    made = Parser(prog=prog, **_about(prog))
+    _add_flags(made)
+    return made
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Chat as the flags say; the exit code."""
+    interactive = sys.stdin.isatty()
+    color = wants_color(sys.stdout, getattr(arguments, "color", "auto"))
+    screen: Screen = JsonScreen() if arguments.json else PeopleScreen(color=color, interactive=interactive)
+    params = sampling_params(arguments)
+    text = None if interactive else _piped()
+    with open_engine(_model(arguments), arguments) as engine:
+        session = Session(engine, params, screen.note)
+        for name in SPEAKERS:
+            if getattr(arguments, name):
+                session.set(name, getattr(arguments, name))
+        if text is not None:
+            if text.strip():
+                show(session.say(text), session, screen)
+            return OK
+        return _converse(session, screen, arguments)
+
+
+def _about(prog: str) -> dict[str, Any]:
+    return {
+        "usage": f"{prog} [MODEL] [options]",
+        "description": _DESCRIPTION,
+        "epilog": EXIT_CODES,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def _add_flags(made: argparse.ArgumentParser) -> None:
+    made.add_argument("model", nargs="?", metavar="MODEL", help="a .pygpt file (default: the bundled model)")
+    group = made.add_argument_group("conversation")
+    group.add_argument("--user", metavar="NAME", help="who you are, where the model plays a dialogue")
+    group.add_argument("--assistant", metavar="NAME", help="who answers")
+    group.add_argument("--system", metavar="TEXT", help="what stands in front of the conversation")
+    group.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    group.add_argument(
+        "--history", action=argparse.BooleanOptionalAction, default=True, help="keep your lines for next time"
+    )
+    add_sampling_flags(made, without=NOT_IN_CHAT)
+    add_engine_flags(made)
+
+
+def _model(arguments: argparse.Namespace) -> str | Path:
+    if arguments.model is not None:
+        return str(arguments.model)
+    if not BUNDLED.is_file():
+        raise InvalidRequestError(
+            "MODEL", "this installation carries no model of its own; name a .pygpt file"
+        )
+    return BUNDLED
+
+
+def _piped() -> str:
+    """All of stdin as one message.
+
+    Raises:
+        InvalidRequestError: it is no text, or endless.
+    """
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    if len(content) > LARGEST_INPUT:
+        raise InvalidRequestError("stdin", f"is longer than {LARGEST_INPUT} bytes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("stdin", f"is no UTF-8 text: byte {error.start}: {error.reason}") from error
+    if "\0" in text:
+        raise InvalidRequestError("stdin", f"is binary: a NUL at byte {content.index(0)}")
+    return text.removesuffix("\n")
+
+
+def _converse(session: Session, screen: Screen, arguments: argparse.Namespace) -> int:
+    reader = _reader(screen, arguments)
+    _greet(session, screen)
+    try:
+        converse(session, screen, reader)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return OK
+
+
+def _reader(screen: Screen, arguments: argparse.Namespace) -> Reader:
+    plain = arguments.json or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    if plain:
+        return LineReader(screen)
+    return PromptReader(screen, list(COMMANDS), keep_history=arguments.history)
+
+
+def _greet(session: Session, screen: Screen) -> None:
+    info = session.engine.info
+    name = Path(os.fsdecode(info["path"])).name
+    screen.note(f"{name}: {info['parameters'] / 1e6:.1f} million parameters; /help for help, Ctrl-D to leave")
+    if session.engine.chat_template is None:
+        screen.note("no chat model: it continues what you write, each text by itself")
+    elif session.names["user"]:
+        screen.note(f"you are {session.names['user']}, it answers as {session.names['assistant']}")
