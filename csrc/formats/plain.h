@@ -27,14 +27,14 @@ struct PlainFormat {
   [[gnu::always_inline]] static void accumulate(const float* const (&x)[kRows], const Element* const (&w)[kPanels],
                                                 int64_t depth, typename Simd::Panel (&sums)[kRows][kPanels]) {
     for (int64_t k = 0; k < depth; k += kStep) {
-      typename Simd::Panel weights[kPanels][kStep];
-      for (int p = 0; p < kPanels; ++p) Format::template load<Simd>(w[p] + k * kPanel, weights[p]);
-      for (int step = 0; step < kStep; ++step) {
-        for (int r = 0; r < kRows; ++r) {
-          const typename Simd::Vec factor = Simd::broadcast(x[r][k + step]);
-          for (int p = 0; p < kPanels; ++p) {
+      for (int p = 0; p < kPanels; ++p) {
+        typename Simd::Panel weights[kStep];
+        Format::template load<Simd>(w[p] + k * kPanel, weights);
+        for (int step = 0; step < kStep; ++step) {
+          for (int r = 0; r < kRows; ++r) {
+            const typename Simd::Vec factor = Simd::broadcast(x[r][k + step]);
             for (int v = 0; v < Simd::kPanelVecs; ++v) {
-              sums[r][p].v[v] = Simd::fma(factor, weights[p][step].v[v], sums[r][p].v[v]);
+              sums[r][p].v[v] = Simd::fma(factor, weights[step].v[v], sums[r][p].v[v]);
             }
           }
         }
