@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -158,6 +159,7 @@ def engine_logits(
         NumericalError: a logit is not finite.
     """
     # The cache in f32: rounding keys and values is a choice of whoever runs the model, not a part of it.
+    isa = isa or os.environ.get("PYGPT_ISA", "")
     engine = _core.Engine(file, threads=threads, isa=isa, kv_dtype="f32", prefill_chunk=prefill_chunk)
     try:
         ticket = engine.submit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pygpt._core import ModelFile
@@ -36,11 +36,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Show the file; the exit code. Errors are the caller's to show."""
-    from pygpt._core import ModelFile
-
-    facts = describe(ModelFile(args.file), with_tensors=args.tensors)
+    facts = describe(open_model_file(args.file, verify="header"), with_tensors=args.tensors)
     print(json.dumps(facts) if args.json else "\n".join(_lines(facts)))  # noqa: T201  (the command's result)
     return 0
+
+
+def open_model_file(path: str, *, verify: Literal["header", "full"]) -> ModelFile:
+    """The file, opened and checked.
+
+    Raises:
+        ModelFileError: also where it is missing or unreadable.
+    """
+    from pygpt._core import ModelFile
+    from pygpt.errors import ModelFileError
+
+    try:
+        return ModelFile(path, verify=verify)
+    except OSError as error:
+        raise ModelFileError(path, "unreadable", error.strerror or str(error)) from error
 
 
 def describe(file: ModelFile, *, with_tensors: bool) -> dict[str, Any]:

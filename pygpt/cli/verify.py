@@ -25,8 +25,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         allow_abbrev=False,
     )
     parser.add_argument("file", metavar="FILE", help="a .pygpt file")
-    parser.add_argument("--isa", default="", metavar="NAME", help="instruction set (default: the best here)")
-    parser.add_argument("-j", "--threads", type=int, default=0, metavar="N", help="threads (default: chosen)")
+    parser.add_argument(
+        "--isa", default="", metavar="NAME", help="instruction set (default: PYGPT_ISA, or the best)"
+    )
+    parser.add_argument("-j", "--threads", type=int, metavar="N", help="threads (default: chosen)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
     return parser
@@ -34,13 +36,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Verify the file; the exit code. Errors are the caller's to show."""
-    from pygpt._core import ModelFile
     from pygpt.cli.export import parity_table
+    from pygpt.cli.inspect import open_model_file
     from pygpt.divergence import first_diverging_layer
+    from pygpt.opening import THREADS
     from pygpt.parity import known_answers, replay
 
-    file = ModelFile(args.file, verify="full")
-    report = replay(file, isa=args.isa, threads=args.threads)
+    threads = 0 if args.threads is None else THREADS.check("threads", args.threads)
+    file = open_model_file(args.file, verify="full")
+    report = replay(file, isa=args.isa, threads=threads)
     passed = report is None or report.passed
     if args.json:
         parity = report.to_dict() if report else None
@@ -50,6 +54,6 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(["checksums ok", *table]))  # noqa: T201  (the result of the command)
     known = known_answers(file)
     if report and known and not report.stored.passed:
-        where = first_diverging_layer(file, known.prompt, isa=args.isa, threads=args.threads)
+        where = first_diverging_layer(file, known.prompt, isa=args.isa, threads=threads)
         print(f"the engine computes this model wrongly here: {where}", file=sys.stderr)  # noqa: T201
     return 0 if passed else 1
