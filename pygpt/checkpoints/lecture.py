@@ -69,7 +69,6 @@ def read(source: Source, options: Options) -> Imported:
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
-        notes=() if tokenizer else ("no tokenizer, as asked: the file speaks token ids only",),
     )
 
 

@@ -187,7 +187,7 @@ def _tokenizer(source: Source, options: Options) -> tuple[Tokenizer | None, tupl
     if tokenizer is not None:
         return tokenizer, ()
     if vocabulary.refused(options):
-        return None, ("no tokenizer, as asked: the file speaks token ids only",)
+        return None, ()
     places = _meta_places(source)
     for place in places:
         if place.is_file():

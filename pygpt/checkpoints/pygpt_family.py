@@ -59,9 +59,11 @@ def read(source: Source, options: Options) -> Imported:
     options.refuse_width_scale("pygpt")
     config = _model_config(source, options)
     tokenizer = vocabulary.given(options)
+    notes: tuple[str, ...] = ()
     if tokenizer is None and not vocabulary.refused(options):
         tokenizer = _own_tokenizer(source.path)
-    architecture = _architecture(source, config, tokenizer)
+        notes = () if tokenizer else ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
+    architecture = _architecture(source, config, _vocab_size(source, options, config, tokenizer), tokenizer)
     bias, tied = bool(config["bias"]), bool(config["tie_weights"])
     check_names(
         source,
@@ -69,7 +71,6 @@ def read(source: Source, options: Options) -> Imported:
         (_HEAD,),
         architecture.n_layer,
     )
-    notes = () if tokenizer else ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
     return Imported(
         architecture=architecture,
         tensors=canonical_tensors(source, architecture, NAMES),
@@ -120,7 +121,19 @@ def _checked(source: Source, config: Mapping[str, Any]) -> Mapping[str, Any]:
     return config
 
 
-def _architecture(source: Source, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> Architecture:
+def _vocab_size(
+    source: Source, options: Options, config: Mapping[str, Any], tokenizer: Tokenizer | None
+) -> int:
+    """Ids that may be sampled: a tokenizer may have fewer than the model; characters must be its own."""
+    if tokenizer is None:
+        return int(config["n_vocab"])
+    padded = options.text is None and options.chars is None and options.meta is None
+    return vocabulary.fitted(tokenizer, config["n_vocab"], source, padded=padded)
+
+
+def _architecture(
+    source: Source, config: Mapping[str, Any], vocab_size: int, tokenizer: Tokenizer | None
+) -> Architecture:
     rows, width, heads, bias = config["n_vocab"], config["d_model"], config["h"], bool(config["bias"])
     return Architecture(
         n_layer=config["n_layers"],
@@ -129,7 +142,7 @@ def _architecture(source: Source, config: Mapping[str, Any], tokenizer: Tokenize
         d_model=width,
         d_ff=source.matrix_shape("blocks.0.ffn.up.weight")[0],
         context_length=config["context_length"],
-        vocab_size=vocabulary.fitted(tokenizer, rows, source, padded=True) if tokenizer else rows,
+        vocab_size=vocab_size,
         padded_vocab_size=rows,
         activation=config["activation"],
         attention_scale=(width // heads) ** -0.5,

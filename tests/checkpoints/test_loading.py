@@ -71,6 +71,7 @@ def test_B9_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_B9_an_archive_in_an_archive_is_refused_and_not_run(tmp_path: Path) -> None:
     inner = io.BytesIO()
     torch.save(_Runs(Path.touch, tmp_path / "ran"), inner)

@@ -1,0 +1,258 @@
+"""`pygpt export`, `inspect` and `verify`, as a shell sees them."""
+
+# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pygpt import _core
+from pygpt.architecture import Architecture
+from pygpt.cli.main import main
+from pygpt.file import Contents, write
+from pygpt.model import Model, ModelConfig
+from pygpt.tokenizer import Tokenizer
+from pygpt.train import checkpoint
+
+CHARS = "\n abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> Path:
+    """A training directory."""
+    torch.manual_seed(0)
+    config = ModelConfig(context_length=12, d_model=36, h=3, n_layers=2, n_vocab=28)
+    directory = tmp_path / "run"
+    directory.mkdir()
+    checkpoint.save_description(directory, config, Tokenizer.from_characters(CHARS))
+    checkpoint.save_weights(directory, Model.from_config(config))
+    return directory
+
+
+@pytest.fixture
+def model_file(run_directory: Path) -> Path:
+    """Its export."""
+    assert main(["export", str(run_directory), "--dtype", "f32"]) == 0
+    return run_directory.with_suffix(".pygpt")
+
+
+def test_export_writes_the_file_and_shows_the_proof(
+    run_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run_directory)]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].startswith(f"{run_directory}.pygpt  f16, ")
+    assert [line.split()[-1] for line in lines[2:4]] == ["ok", "ok"]
+    assert "float64" in lines[-1]
+    assert err == ""
+
+
+def test_export_json_is_one_object(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run_directory), "-o", str(run_directory / "m.pygpt"), "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert fields["schema"] == "pygpt.export/1"
+    assert fields["path"] == str(run_directory / "m.pygpt")
+    assert fields["parity"]["passed"] is True
+    assert fields["parity"]["stored"]["max_rel"] <= fields["parity"]["stored"]["budget"]
+
+
+def test_export_replaces_a_file_only_by_force(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(model_file.with_suffix(""))
+    before = model_file.read_bytes()
+    assert main(["export", source]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert model_file.read_bytes() == before
+    assert main(["export", source, "--force"]) == 0
+    assert model_file.read_bytes() != before
+
+
+def test_export_says_what_to_know_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(Model(context_length=4, d_model=12, h=2, n_layers=1).state_dict(), tmp_path / "m.pt")
+    assert main(["export", str(tmp_path / "m.pt"), "--n-head", "2", "--no-verify"]) == 0
+    out, err = capsys.readouterr()
+    assert "no tokenizer" in err
+    assert "not verified" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["missing.pt"], 3),
+        (["run", "--dtype", "q8"], 2),
+        (["run", "--dtpye", "f16"], 2),
+        (["run", "-o", "nowhere/m.pygpt"], 1),
+        (["run", "--chars", "abc"], 3),
+        (["run", "--chars", "abb"], 2),
+        (["run", "--tokenizer", "missing.json"], 2),
+        (["run", "--attention-scale", "width"], 2),
+    ],
+)
+def test_mistakes_have_an_exit_code_and_one_line(
+    arguments: list[str],
+    code: int,
+    run_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(run_directory.parent)
+    before = sorted(os.listdir())
+    try:
+        got = main(["export", *arguments])
+    except SystemExit as leaving:  # argparse
+        got = int(leaving.code or 0)
+    assert got == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert sorted(os.listdir()) == before
+
+
+def test_B1_a_full_disk_is_exit_code_4_and_leaves_the_old_file(run_directory: Path) -> None:
+    target = run_directory.with_suffix(".pygpt")
+    target.write_bytes(b"old")
+    code = "import sys; from pygpt.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code, "export", str(run_directory), "--force"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 4
+    assert "File too large" in done.stderr
+    assert target.read_bytes() == b"old"
+    assert sorted(os.listdir(run_directory.parent)) == ["run", "run.pygpt"]
+
+
+def test_B8_ctrl_c_is_exit_code_130_and_leaves_the_old_file(run_directory: Path) -> None:
+    target = run_directory.with_suffix(".pygpt")
+    target.write_bytes(b"old")
+    code = """
+import os, sys, time
+import pygpt.file
+from pygpt.cli.main import main
+real = pygpt.file.write
+def slow(*args):
+    real(*args)
+    print("written", flush=True)
+    time.sleep(30)
+import pygpt.exporter
+pygpt.exporter.write = slow
+sys.exit(main(["export", sys.argv[1], "--force"]))
+"""
+    command = [sys.executable, "-c", code, str(run_directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"written\n"
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert target.read_bytes() == b"old"
+    assert sorted(os.listdir(run_directory.parent)) == ["run", "run.pygpt"]
+
+
+def test_inspect_shows_the_architecture_and_the_tensors(
+    model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["inspect", str(model_file)]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "n_layer            2",
+        "WordLevel, 28 tokens",
+        "attention_scale    0.2886751",
+        "family pygpt",
+    ):
+        assert words in text
+    assert main(["inspect", str(model_file), "--tensors"]) == 0
+    assert "h.1.mlp.down" in capsys.readouterr().out
+
+
+def test_inspect_json_is_the_file_s_own_values(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["inspect", str(model_file), "--json", "--tensors"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert fields["config"] == _core.ModelFile(str(model_file)).config
+    # 2 tables, 2 blocks, the last norm and the head; the rows of heads padded from 12 to 16
+    parameters = 28 * 36 + 12 * 36 + 2 * (144 * 36 + 144 + 36 * 36 + 36 + 2 * 144 * 36 + 144 + 36 + 4 * 36)
+    assert fields["parameters"] == parameters + 2 * 36 + 28 * 36 + 28
+    assert fields["tokenizer"] == {"model": "WordLevel", "tokens": 28}
+    assert fields["tensors"][0]["name"] == "wte"
+
+
+def test_inspect_shows_escape_sequences_and_does_not_obey_them(
+    tmp_path: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _core.ModelFile(str(model_file))
+    evil = Contents(
+        architecture=Architecture.from_config(file.config),
+        format="f32",
+        weights=file.tensor,
+        blobs={"provenance.json": json.dumps({"family": "\x1b]0;owned\x07", "\u202ex": "\x9b2J"}).encode()},
+    )
+    (tmp_path / "evil.pygpt").touch()
+    write(tmp_path / "evil.pygpt", evil)
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "evil.pygpt")]) == 0
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+def test_verify_replays_the_known_answers(
+    isa: str, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["verify", str(model_file), "--isa", isa, "--threads", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("checksums ok\n")
+    assert f"isa {isa}" in out
+    assert main(["verify", str(model_file), "--isa", isa, "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert fields["passed"] is True
+    assert fields["parity"]["isa"] == isa
+
+
+def test_verify_tells_a_damaged_file_from_a_wrong_one(
+    tmp_path: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(model_file.read_bytes())
+    data[-3] ^= 1
+    (tmp_path / "damaged.pygpt").write_bytes(data)
+    assert main(["verify", str(tmp_path / "damaged.pygpt")]) == 3
+
+    file = _core.ModelFile(str(model_file))
+    wrong = Contents(
+        architecture=Architecture.from_config(file.config),
+        format="f32",
+        weights=lambda name: file.tensor(name) * (1.05 if name == "h.1.mlp.up" else 1),
+        blobs={"known_answers.json": file.blob("known_answers.json")},
+    )
+    (tmp_path / "wrong.pygpt").touch()
+    write(tmp_path / "wrong.pygpt", wrong)
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "wrong.pygpt")]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_what_is_no_model_file_is_exit_code_3(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.pygpt").write_text("hello", "utf-8")
+    for name in ("text.pygpt", "missing.pygpt", "."):
+        assert main([command, str(tmp_path / name)]) == 3
+    assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit) as leaving:
+        main([command])
+    assert leaving.value.code == 2

@@ -1,0 +1,273 @@
+"""`pygpt.export` from end to end, on the real core."""
+
+# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pygpt
+from pygpt import _core, exporter
+from pygpt.checkpoints.base import Options
+from pygpt.errors import InvalidRequestError, ModelFileError
+from pygpt.exporter import export, export_with_report
+from pygpt.model import Model
+from pygpt.parity import ParityError, engine_logits, replay
+from pygpt.tokenizer import Tokenizer
+
+CHARS = "\n abcdefghijklmnopqrstuvwxyz"
+TOKENIZER = Tokenizer.from_characters(CHARS)
+
+
+def make(seed: int = 0, **changes: Any) -> Model:
+    torch.manual_seed(seed)
+    model = Model(**({"context_length": 12, "d_model": 36, "h": 3, "n_layers": 2, "n_vocab": 28} | changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+def test_the_engine_computes_what_the_module_does(dtype: str, tmp_path: Path) -> None:
+    model = make()
+    path = pygpt.export(model, tmp_path / "m.pygpt", dtype=dtype, tokenizer=TOKENIZER)
+    assert path == tmp_path / "m.pygpt"
+    file = _core.ModelFile(str(path), verify="full")
+    ids = list(range(12))
+    with torch.no_grad():
+        theirs = model(torch.tensor([ids]))[0].numpy()
+    ours, _ = engine_logits(file, ids)
+    tolerance = {"f32": 1e-6, "f16": 2e-3, "bf16": 2e-2}[dtype]
+    assert np.abs(ours - theirs).max() < tolerance * np.abs(theirs).max()
+
+
+def test_the_report_tells_the_format_s_loss_from_the_engine_s_error(tmp_path: Path) -> None:
+    done = export_with_report(make(), tmp_path / "m.pygpt", "bf16", Options(tokenizer=TOKENIZER))
+    assert done.report is not None
+    assert done.report.passed
+    assert done.report.method == "the original PyTorch module in float64"
+    assert done.report.stored.max_rel < 1e-5 < done.report.original.max_rel
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [(torch.float32, "f16"), (torch.float16, "f16"), (torch.bfloat16, "bf16"), (torch.float64, "f16")],
+)
+def test_auto_is_bf16_for_bf16_and_f16_for_the_rest(dtype: torch.dtype, stored: str, tmp_path: Path) -> None:
+    export(make().to(dtype), tmp_path / "m.pygpt", tokenizer=TOKENIZER)
+    formats = {tensor.format for tensor in _core.ModelFile(str(tmp_path / "m.pygpt")).tensors}
+    assert formats == {stored, "f32"}  # f32: the vectors
+
+
+def test_the_file_lies_beside_its_source(tmp_path: Path) -> None:
+    torch.save(make().state_dict(), tmp_path / "model.v1.pt")
+    options: dict[str, Any] = {"n_head": 3, "tokenizer": TOKENIZER}
+    assert export(tmp_path / "model.v1.pt", **options) == tmp_path / "model.v1.pygpt"
+    (tmp_path / "run.1").mkdir()
+    (tmp_path / "model.v1.pt").rename(tmp_path / "run.1" / "model.pt")
+    assert export(str(tmp_path / "run.1"), **options) == tmp_path / "run.1.pygpt"
+    with pytest.raises(InvalidRequestError, match="path"):
+        export(make())
+
+
+def test_what_to_know_is_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no tokenizer"):
+        export(make(), tmp_path / "m.pygpt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export(make(), tmp_path / "m.pygpt", tokenizer=TOKENIZER)
+
+
+def test_the_blobs_say_where_the_model_comes_from(tmp_path: Path) -> None:
+    torch.save(make().bfloat16().state_dict(), tmp_path / "secret-directory.pt")
+    (tmp_path / "t.json").write_text(TOKENIZER.to_json(), "utf-8")
+    export(tmp_path / "secret-directory.pt", n_head=3, tokenizer=tmp_path / "t.json")
+    file = _core.ModelFile(str(tmp_path / "secret-directory.pygpt"))
+    facts = json.loads(file.blob("provenance.json"))
+    assert facts["family"] == "pygpt"
+    assert facts["source"] == "secret-directory.pt"
+    assert facts["dtype"] == "bf16"
+    assert facts["library"].startswith("pygpt ")
+    assert str(tmp_path).encode() not in (tmp_path / "secret-directory.pygpt").read_bytes()
+    assert Tokenizer.from_json(file.blob("tokenizer.json").decode()).encode("ab") == [2, 3]
+
+
+def test_B13_exporting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        torch.save(make().state_dict(), tmp_path / name / "model.pt")
+        export(tmp_path / name / "model.pt", n_head=3, tokenizer=TOKENIZER)
+    first, second = ((tmp_path / name / "model.pygpt").read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+def test_A29_an_engine_keeps_its_file_when_it_is_exported_over(tmp_path: Path) -> None:
+    export(make(0), tmp_path / "m.pygpt", tokenizer=TOKENIZER)
+    file = _core.ModelFile(str(tmp_path / "m.pygpt"))
+    before, _ = engine_logits(file, [1, 2, 3])
+    export(make(1), tmp_path / "m.pygpt", tokenizer=TOKENIZER)
+    after, _ = engine_logits(file, [1, 2, 3])
+    np.testing.assert_array_equal(before, after)
+    new, _ = engine_logits(_core.ModelFile(str(tmp_path / "m.pygpt")), [1, 2, 3])
+    assert np.abs(new - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["q8", "q4", "f8", "", "F16"])
+def test_a_format_that_is_not_there_is_an_error_that_lists_those_that_are(dtype: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="auto, f32, f16, bf16") as caught:
+        export(make(), tmp_path / "m.pygpt", dtype=dtype)
+    assert caught.value.param == "dtype"
+
+
+def test_a_value_beyond_f16_names_the_tensor_and_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "m.pygpt").write_bytes(b"old")
+    model = make()
+    with torch.no_grad():
+        model.blocks[1].ffn.up.weight[5, 6] = 1e5
+    with pytest.raises(InvalidRequestError, match=r"h\.1\.mlp\.up.*bf16"):
+        export(model, tmp_path / "m.pygpt", dtype="f16")
+    assert (tmp_path / "m.pygpt").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["m.pygpt"]
+
+
+def test_A24_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
+    model = make()
+    with torch.no_grad():
+        model.blocks[0].attn.proj.weight[0, 0] = float("nan")
+    with pytest.raises(ParityError, match=r"h\.0\.attn\.proj holds NaN"):
+        export(model, tmp_path / "m.pygpt", dtype="f32")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_module_that_computes_something_else_is_not_exported(tmp_path: Path) -> None:
+    model = make()
+    model.blocks[1].ffn.activation = torch.tanh
+    with pytest.raises(ParityError, match="something else than its family"):
+        export(model, tmp_path / "m.pygpt")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_module_that_does_not_run_in_float64_is_answered_for_by_the_reference(tmp_path: Path) -> None:
+    model = make()
+    model.forward = lambda _: 1 / 0  # type: ignore[method-assign,assignment]
+    done = export_with_report(model, tmp_path / "m.pygpt", "f32", Options(tokenizer=TOKENIZER))
+    assert done.report is not None
+    assert "ZeroDivisionError" in done.report.method
+
+
+def test_an_export_whose_replay_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(make(0), tmp_path / "m.pygpt", tokenizer=TOKENIZER)
+    old = (tmp_path / "m.pygpt").read_bytes()
+
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        """The engine's logits with one of them off."""
+        logits, info = engine_logits(*args, **kwargs)
+        logits[-1, logits[-1].argmax()] += 0.1
+        return logits, info
+
+    monkeypatch.setattr("pygpt.parity.engine_logits", wrong)
+    with pytest.raises(ParityError, match=r"was not written.*the first difference is in") as caught:
+        export(make(1), tmp_path / "m.pygpt", tokenizer=TOKENIZER)
+    assert caught.value.report is not None
+    assert not caught.value.report.stored.passed
+    assert (tmp_path / "m.pygpt").read_bytes() == old
+    assert os.listdir(tmp_path) == ["m.pygpt"]
+
+
+def test_a_format_that_loses_too_much_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pygpt.parity.UNIT_ROUNDOFF", {"f32": 2.0**-24, "f16": 0.0, "bf16": 1e-9})
+    with pytest.raises(ParityError, match=r'bf16 loses too much.*Use dtype="f32"'):
+        export(make(), tmp_path / "m.pygpt", dtype="bf16", tokenizer=TOKENIZER)
+    assert os.listdir(tmp_path) == []
+
+
+def test_verify_false_writes_known_answers_but_does_not_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "replay", lambda *_: pytest.fail("it replayed"))
+    export(make(), tmp_path / "m.pygpt", tokenizer=TOKENIZER, verify=False)
+    report = replay(_core.ModelFile(str(tmp_path / "m.pygpt")))
+    assert report is not None
+    assert report.passed
+
+
+def test_a_checkpoint_is_never_replaced_by_its_export(tmp_path: Path) -> None:
+    torch.save(make().state_dict(), tmp_path / "model.pt")
+    before = (tmp_path / "model.pt").read_bytes()
+    with pytest.raises(InvalidRequestError, match="the checkpoint itself"):
+        export(tmp_path / "model.pt", tmp_path / "model.pt", n_head=3)
+    assert (tmp_path / "model.pt").read_bytes() == before
+
+
+def test_a_source_that_is_missing_says_so_first(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"nowhere/model\.pt"):
+        export(tmp_path / "nowhere" / "model.pt")
+
+
+def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
+    news: list[tuple[str, int, int]] = []
+    export(make(), tmp_path / "m.pygpt", tokenizer=TOKENIZER, progress=lambda *what: news.append(what))
+    assert {what for what, _, _ in news} == {"known answers", "writing"}
+    assert news[-1][1] == news[-1][2] > 0
+
+
+def test_B8_ctrl_c_leaves_the_old_file(tmp_path: Path) -> None:
+    torch.save(make().state_dict(), tmp_path / "model.pt")
+    (tmp_path / "model.pygpt").write_bytes(b"old")
+    code = """
+import sys, time, pygpt
+def slow(what, done, total):
+    if what == "writing":
+        print("writing", flush=True)
+        time.sleep(0.02)
+pygpt.export(sys.argv[1], n_head=3, progress=slow)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "model.pt")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"writing\n"
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+    assert child.returncode == -signal.SIGINT  # Python's way of dying of KeyboardInterrupt
+    assert (tmp_path / "model.pygpt").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["model.pt", "model.pygpt"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_f32_is_within_1e_4_of_pytorch_on_odd_shapes(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    heads, head_dim = int(rng.integers(1, 5)), int(rng.integers(16, 81))
+    model = make(
+        seed,
+        context_length=int(rng.integers(7, 301)),
+        d_model=heads * head_dim,
+        h=heads,
+        n_layers=int(rng.integers(1, 4)),
+        n_vocab=int(rng.integers(11, 5001)) if seed % 4 == 0 else int(rng.integers(11, 300)),
+        activation=("relu", "gelu", "gelu_tanh")[seed % 3],
+        bias=bool(seed % 2),
+        tie_weights=bool(seed // 2 % 2),
+    )
+    path = export(model, tmp_path / "m.pygpt", dtype="f32", tokenizer="none")
+    T, V = model.config.context_length, model.config.n_vocab  # noqa: N806
+    ids = rng.integers(0, V, T).tolist()
+    with torch.no_grad():
+        theirs = model(torch.tensor([ids]))[0].numpy()
+    ours, _ = engine_logits(_core.ModelFile(str(path)), ids)
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
