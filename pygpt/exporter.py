@@ -11,22 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pygpt import _core
 from pygpt.atomic import replacing
 from pygpt.checkpoints.base import Imported, Options
 from pygpt.checkpoints.recognise import read
-from pygpt.divergence import first_diverging_layer, first_lossy_layer
-from pygpt.errors import Error, InvalidRequestError
-from pygpt.file import Contents, Progress, packed, write
-from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
-from pygpt.parity import STORED_BUDGET, ParityError, ParityReport, original_budget, replay
-from pygpt.reference import Trace, forward
-
-# float64 against float64, the weights of one of them rounded to binary32 on the way.
-IMPORT_BUDGET = 1e-5
+from pygpt.errors import InvalidRequestError
+from pygpt.fidelity import Traces, compute, verified
+from pygpt.file import Contents, Progress, write
+from pygpt.parity import ParityReport
 
 LATER_FORMATS = ("q8", "q4")
 
@@ -103,7 +95,7 @@ def export_with_report(
     with replacing(target) as temporary:
         contents, traces = _contents(source, imported, chosen, progress)
         write(temporary, contents, progress)
-        report = _verified(temporary, target, traces) if verify else None
+        report = verified(temporary, target, traces) if verify else None
     return Export(target, chosen, imported.notes, report)
 
 
@@ -140,22 +132,13 @@ def _choose_format(dtype: str, imported: Imported) -> str:
     return "bf16" if imported.source_dtype == "bf16" else "f16"
 
 
-@dataclass(frozen=True, slots=True)
-class _Traces:
-    """The forward passes that the known answers come from, kept to name a layer if the replay fails."""
-
-    original: Trace
-    stored: Trace
-    prompt: list[int]
-
-
 def _contents(
     source: object, imported: Imported, format: str, progress: Progress | None
-) -> tuple[Contents, _Traces]:
+) -> tuple[Contents, Traces]:
     a = imported.architecture
     tensors = imported.tensors
     bare = Contents(architecture=a, format=format, weights=lambda name: tensors[name]())
-    known, traces = _known_answers(imported, bare, progress)
+    known, traces = compute(imported, bare, progress)
     blobs = dict(imported.blobs)
     if imported.tokenizer is not None:
         blobs["tokenizer.json"] = imported.tokenizer.to_json().encode("utf-8")
@@ -167,97 +150,6 @@ def _contents(
         ),
         traces,
     )
-
-
-def _known_answers(
-    imported: Imported, contents: Contents, progress: Progress | None
-) -> tuple[KnownAnswers, _Traces]:
-    a = imported.architecture
-    specs = {name: (kind, rows, cols) for name, kind, rows, cols in _core.tensor_specs(a.to_config())}
-    prompt = choose_prompt(a, sum(rows * cols for _, rows, cols in specs.values()))
-    positions = choose_positions(len(prompt))
-
-    def original(name: str) -> NDArray[np.float32]:
-        weights = contents.weights(name)
-        if not np.isfinite(weights).all():
-            raise ParityError(
-                f"the tensor {name} holds NaN or infinity: training diverged; export an earlier checkpoint"
-            )
-        return weights
-
-    def stored(name: str) -> NDArray[np.float32]:
-        kind, rows, cols = specs[name]
-        return _core.unpack(packed(contents, name, kind), kind, contents.format_of(kind), rows, cols)
-
-    _report(progress, "known answers", 0)
-    first = forward(a, original, prompt, positions)
-    _report(progress, "known answers", 1)
-    second = forward(a, stored, prompt, positions)
-    _report(progress, "known answers", 2)
-    logits, method = _original_logits(imported, prompt, positions, first)
-    _report(progress, "known answers", 3)
-    known = KnownAnswers(
-        prompt, positions, answers(logits, a.vocab_size), answers(second.logits, a.vocab_size), method
-    )
-    return known, _Traces(first, second, prompt)
-
-
-def _original_logits(
-    imported: Imported, prompt: list[int], positions: list[int], ours: Trace
-) -> tuple[NDArray[np.float64], str]:
-    """What the original model says, by its own code where that runs, and the words for how it was asked."""
-    by_us = "pygpt's float64 forward of the original weights"
-    if imported.original_logits is None:
-        return ours.logits, by_us
-    try:
-        logits = imported.original_logits(prompt)
-    except Error:
-        raise
-    except (
-        Exception
-    ) as error:  # code of the user's: it may fit one device, one dtype, one way of being called
-        return ours.logits, f"{by_us} (its own code did not run in float64: {type(error).__name__})"
-    if logits.shape != (len(prompt), imported.architecture.padded_vocab_size):
-        return ours.logits, f"{by_us} (its own code gave logits of another shape)"
-    logits = logits[positions]
-    difference = float(np.abs(logits - ours.logits).max() / max(float(np.abs(logits).max()), 1e-30))
-    if not difference <= IMPORT_BUDGET:
-        raise ParityError(
-            f"the model computes something else than its family: before any rounding, logits differ by "
-            f"{difference:.2g} of the largest |logit|. Was its code changed (activation, scale, norm)?"
-        )
-    return logits, "the original PyTorch module in float64"
-
-
-def _verified(temporary: Path, target: Path, traces: _Traces) -> ParityReport:
-    """The replay of the file's known answers, if it passes."""
-    file = _core.ModelFile(str(temporary), verify="full")
-    try:
-        report = replay(file)
-    except Error as error:
-        raise ParityError(f"{target} was not written: {error}") from error
-    if report is None:
-        raise ParityError(f"{target} was not written: the known answers are missing from it")
-    if not report.stored.passed:
-        where = first_diverging_layer(file, traces.prompt)
-        figures = _figures(report.stored.max_rel, STORED_BUDGET)
-        raise ParityError(
-            f"{target} was not written: the engine computes it wrongly: {figures}; {where}", report
-        )
-    if not report.original.passed:
-        budget = original_budget(report.format, len(traces.stored.states) - 1)
-        where = first_lossy_layer(traces.original, traces.stored, budget)
-        figures = _figures(report.original.max_rel, budget)
-        raise ParityError(
-            f"{target} was not written: {report.format} loses too much of this model: {figures}; {where}. "
-            'Use dtype="f32"',
-            report,
-        )
-    return report
-
-
-def _figures(difference: float, budget: float) -> str:
-    return f"logits differ by {difference:.2g} of the largest |logit|, and {budget:.2g} is allowed"
 
 
 def _provenance(source: object, imported: Imported) -> bytes:
@@ -278,8 +170,3 @@ def _version() -> str:
         return metadata.version("pygpt")
     except metadata.PackageNotFoundError:  # run from a source tree that is not installed
         return _core.__version__
-
-
-def _report(progress: Progress | None, what: str, done: int) -> None:
-    if progress:
-        progress(what, done, 3)

@@ -70,7 +70,10 @@ class Source:
         return shape[0], shape[1]
 
     def reader(self, name: str, *shape: int) -> Read:
-        """A function that reads the tensor, which must be there with this shape and a dtype we know."""
+        """A function that reads the tensor, which must be there with this shape and a dtype we know.
+
+        Reading it raises ModelFileError if a value is not finite.
+        """
         if self.shape(name) != shape:
             found = list(self.shape(name))
             raise self.error("wrong_shape", f"expected the shape {list(shape)}, found {found}", name)
@@ -82,7 +85,15 @@ class Source:
                 f"as in state[{name!r}].float()",
                 name,
             )
-        return tensor.read
+
+        def read() -> Array:
+            values = tensor.read()
+            if not np.isfinite(values).all():
+                message = "holds NaN or infinity: training diverged; export an earlier checkpoint"
+                raise self.error("not_finite", message, name)
+            return values
+
+        return read
 
     def count(self, prefix: str) -> int:
         """One more than the largest number that follows the prefix in a tensor's name; 0 if none does."""
@@ -114,6 +125,12 @@ class Options:
     meta: str | os.PathLike[str] | None = None
     n_head: int | None = None
     attention_scale: str | None = None
+
+    def check_heads(self, recorded: int) -> None:
+        """n_head is for checkpoints that do not record it; one that contradicts the record is a mistake."""
+        if self.n_head not in (None, recorded):
+            message = f"is given as {self.n_head}, but the checkpoint has {recorded} heads"
+            raise InvalidRequestError("n_head", message)
 
     def refuse_width_scale(self, family: str) -> None:
         """Only the lecture's older code scales by the width; everyone else by the head's size."""

@@ -103,10 +103,7 @@ def _architecture(
     chosen = options.attention_scale or "head"
     if chosen not in scales:
         raise InvalidRequestError("attention_scale", f"must be head or width, got {chosen!r}")
-    if options.n_head not in (None, n_head):
-        raise InvalidRequestError(
-            "n_head", f"is given as {options.n_head}, but the checkpoint has {n_head} heads"
-        )
+    options.check_heads(n_head)
     return Architecture(
         n_layer=n_layer,
         n_head=n_head,

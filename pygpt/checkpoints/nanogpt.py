@@ -172,10 +172,7 @@ def _n_head(source: Source, options: Options, args: Mapping[str, Any], width: in
         raise InvalidRequestError(
             "n_head", f"{source.name} does not record the number of heads, and no shape shows it"
         )
-    if options.n_head not in (None, recorded):
-        raise InvalidRequestError(
-            "n_head", f"is given as {options.n_head}, but the checkpoint records {recorded}"
-        )
+    options.check_heads(recorded)
     if type(recorded) is not int or recorded < 1 or width % recorded:
         raise InvalidRequestError("n_head", f"{recorded!r} heads do not divide a width of {width}")
     return recorded

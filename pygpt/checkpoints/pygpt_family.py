@@ -58,6 +58,7 @@ def read(source: Source, options: Options) -> Imported:
     """
     options.refuse_width_scale("pygpt")
     config = _model_config(source, options)
+    options.check_heads(config["h"])
     tokenizer = vocabulary.given(options)
     notes: tuple[str, ...] = ()
     if tokenizer is None and not vocabulary.refused(options):
@@ -172,7 +173,7 @@ def _own_tokenizer(path: Path | None) -> Tokenizer | None:
     if path is None:
         return None
     file = (path if path.is_dir() else path.parent) / "tokenizer.json"
-    return Tokenizer.from_json(file.read_text("utf-8")) if file.is_file() else None
+    return vocabulary.from_file(file) if file.is_file() else None
 
 
 def _own_blobs(path: Path | None) -> dict[str, bytes]:

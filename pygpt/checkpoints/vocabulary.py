@@ -98,6 +98,18 @@ def from_meta(path: Path) -> Tokenizer:
         raise ModelFileError(str(path), "damaged", f"is not a meta.pkl of characters: {error!r}") from error
 
 
+def from_file(path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json.
+
+    Raises:
+        InvalidRequestError: it cannot be read or is none.
+    """
+    try:
+        return Tokenizer.from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError("tokenizer", f"{str(path)!r} cannot be read: {error}") from error
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Containers, strings and numbers need no name looked up; everything that runs code does."""
 
@@ -131,8 +143,4 @@ def _from_tokenizer(tokenizer: object) -> Tokenizer:
             "tokenizer", f"must be a tokenizer or a path, not {type(tokenizer).__name__}"
         )
     path = Path(tokenizer)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    try:
-        return Tokenizer.from_json(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError("tokenizer", f"{str(path)!r} cannot be read: {error}") from error
+    return from_file(path / "tokenizer.json" if path.is_dir() else path)

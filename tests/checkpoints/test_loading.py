@@ -7,6 +7,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -241,6 +243,22 @@ def test_an_unknown_family_is_compared_with_the_nearest() -> None:
         ModelFileError, match=r"nearest is pygpt's own.*missing: .*extra: blocks\.\*\.mixer\.weight"
     ):
         read(state, Options())
+
+
+def test_a_pt_file_without_torch_names_the_install_command(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "m.pt")
+    code = """
+import sys
+sys.modules["torch"] = None  # any import of it fails
+import pygpt
+try:
+    pygpt.export(sys.argv[1])
+except pygpt.MissingExtraError as error:
+    assert 'pip install "pygpt[export]"' in str(error)
+else:
+    raise SystemExit("no error")
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.pt")], check=True, timeout=60)  # noqa: S603
 
 
 def test_names_that_count_to_a_billion_cost_nothing() -> None:

@@ -211,7 +211,7 @@ def test_a_bare_state_dict_needs_the_number_of_heads(tmp_path: Path) -> None:
 
 def test_heads_that_contradict_the_checkpoint_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "ckpt.pt", make(NanoGPTConfig()))
-    with pytest.raises(InvalidRequestError, match="records 3"):
+    with pytest.raises(InvalidRequestError, match="has 3 heads"):
         read(path, Options(tokenizer="none", n_head=6))
     with pytest.raises(InvalidRequestError, match="attention_scale"):
         read(path, Options(tokenizer="none", attention_scale="width"))

@@ -1,0 +1,120 @@
+"""The two ends of an export's proof: computing the known answers, and holding the written file to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.checkpoints.base import Imported
+from pygpt.divergence import first_diverging_layer, first_lossy_layer
+from pygpt.errors import Error
+from pygpt.file import Contents, Progress, packed
+from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
+from pygpt.parity import STORED_BUDGET, ParityError, ParityReport, original_budget, replay
+from pygpt.reference import Trace, forward
+
+# float64 against float64, the weights of one of them rounded to binary32 on the way.
+IMPORT_BUDGET = 1e-5
+
+_BY_US = "pygpt's float64 forward of the original weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """The forward passes that the known answers come from, kept to name a layer if the replay fails."""
+
+    original: Trace
+    stored: Trace
+    prompt: list[int]
+
+
+def compute(imported: Imported, contents: Contents, progress: Progress | None) -> tuple[KnownAnswers, Traces]:
+    """The known answers of a model as it was trained, and as `contents` will store it.
+
+    Raises:
+        ParityError: the original model's own code computes something else than its family.
+        InvalidRequestError: a value does not fit into the format.
+    """
+    a = imported.architecture
+    specs = {name: (kind, rows, cols) for name, kind, rows, cols in _core.tensor_specs(a.to_config())}
+    prompt = choose_prompt(a, sum(rows * cols for _, rows, cols in specs.values()))
+    positions = choose_positions(len(prompt))
+
+    def as_stored(name: str) -> NDArray[np.float32]:
+        kind, rows, cols = specs[name]
+        return _core.unpack(packed(contents, name, kind), kind, contents.format_of(kind), rows, cols)
+
+    def step(done: int) -> None:
+        if progress:
+            progress("known answers", done, 3)
+
+    step(0)
+    original = forward(a, contents.weights, prompt, positions)
+    step(1)
+    stored = forward(a, as_stored, prompt, positions)
+    step(2)
+    logits, method = _original_logits(imported.original_logits, prompt, positions, original.logits)
+    step(3)
+    sets = [answers(values, a.vocab_size) for values in (logits, stored.logits)]
+    return KnownAnswers(prompt, positions, sets[0], sets[1], method), Traces(original, stored, prompt)
+
+
+def _original_logits(
+    run: Callable[[list[int]], NDArray[np.float64]] | None,
+    prompt: list[int],
+    positions: list[int],
+    ours: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], str]:
+    """What the original model says, by its own code where that runs, and the words for how it was asked."""
+    if run is None:
+        return ours, _BY_US
+    try:
+        logits = run(prompt)
+    except Error:
+        raise
+    except Exception as error:  # someone's code: it may fit one device, one dtype, one way of being called
+        return ours, f"{_BY_US} (its own code did not run in float64: {type(error).__name__})"
+    if logits.shape != (len(prompt), ours.shape[1]):
+        return ours, f"{_BY_US} (its own code gave logits of another shape)"
+    logits = logits[positions]
+    difference = float(np.abs(logits - ours).max() / max(float(np.abs(logits).max()), 1e-30))
+    if not difference <= IMPORT_BUDGET:
+        raise ParityError(
+            f"the model computes something else than its family: before any rounding, logits differ by "
+            f"{difference:.2g} of the largest |logit|. Was its code changed (activation, scale, norm)?"
+        )
+    return logits, "the original PyTorch module in float64"
+
+
+def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:
+    """The replay of the file's known answers, if it passes.
+
+    Raises:
+        ParityError: it does not; `target` is what the message calls the file.
+    """
+    file = _core.ModelFile(str(temporary), verify="full")
+    try:
+        report = replay(file)
+    except Error as error:
+        raise ParityError(f"{target} was not written: {error}") from error
+    if report is None:
+        raise ParityError(f"{target} was not written: the known answers are missing from it")
+    if report.passed:
+        return report
+    if not report.stored.passed:
+        what, difference, budget = "the engine computes it wrongly", report.stored.max_rel, STORED_BUDGET
+        where = first_diverging_layer(file, traces.prompt)
+    else:
+        what, difference = f"{report.format} loses too much of this model", report.original.max_rel
+        budget = original_budget(report.format, len(traces.stored.states) - 1)
+        where = first_lossy_layer(traces.original, traces.stored, budget) + '. Use dtype="f32"'
+    raise ParityError(
+        f"{target} was not written: {what}: logits differ by {difference:.2g} of the largest |logit|, "
+        f"and {budget:.2g} is allowed; {where}",
+        report,
+    )
