@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import pygpt
 from pygpt import _core, fidelity
@@ -229,17 +230,18 @@ def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
 
 
 def test_B8_ctrl_c_leaves_the_old_file(tmp_path: Path) -> None:
-    torch.save(make().state_dict(), tmp_path / "model.pt")
+    save_file(make().state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "model.pygpt").write_bytes(b"old")
     code = """
 import sys, time, pygpt
+sys.modules["torch"] = None  # not needed, and slow to import
 def slow(what, done, total):
     if what == "writing":
         print("writing", flush=True)
         time.sleep(0.02)
 pygpt.export(sys.argv[1], n_head=3, progress=slow)
 """
-    command = [sys.executable, "-c", code, str(tmp_path / "model.pt")]
+    command = [sys.executable, "-c", code, str(tmp_path / "model.safetensors")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
         assert child.stdout is not None
         assert child.stdout.readline() == b"writing\n"
@@ -247,7 +249,7 @@ pygpt.export(sys.argv[1], n_head=3, progress=slow)
         child.communicate(timeout=30)
     assert child.returncode == -signal.SIGINT  # Python's way of dying of KeyboardInterrupt
     assert (tmp_path / "model.pygpt").read_bytes() == b"old"
-    assert sorted(os.listdir(tmp_path)) == ["model.pt", "model.pygpt"]
+    assert sorted(os.listdir(tmp_path)) == ["model.pygpt", "model.safetensors"]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -259,7 +261,7 @@ def test_f32_is_within_1e_4_of_pytorch_on_odd_shapes(seed: int, tmp_path: Path) 
         context_length=int(rng.integers(7, 301)),
         d_model=heads * head_dim,
         h=heads,
-        n_layers=int(rng.integers(1, 4)),
+        n_layers=int(rng.integers(1, 3)),
         n_vocab=int(rng.integers(11, 5001)) if seed % 4 == 0 else int(rng.integers(11, 300)),
         activation=("relu", "gelu", "gelu_tanh")[seed % 3],
         bias=bool(seed % 2),

@@ -25,6 +25,9 @@ from pygpt.train import checkpoint
 
 CHARS = "\n abcdefghijklmnopqrstuvwxyz"
 
+# A training directory needs no torch, and the test no two seconds to import it.
+NO_TORCH = 'import sys; sys.modules["torch"] = None\n'
+
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
@@ -121,7 +124,7 @@ def test_mistakes_have_an_exit_code_and_one_line(
 def test_B1_a_full_disk_is_exit_code_4_and_leaves_the_old_file(run_directory: Path) -> None:
     target = run_directory.with_suffix(".pygpt")
     target.write_bytes(b"old")
-    code = "import sys; from pygpt.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    code = NO_TORCH + "from pygpt.cli.main import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code, "export", str(run_directory), "--force"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
@@ -138,16 +141,15 @@ def test_B1_a_full_disk_is_exit_code_4_and_leaves_the_old_file(run_directory: Pa
 def test_B8_ctrl_c_is_exit_code_130_and_leaves_the_old_file(run_directory: Path) -> None:
     target = run_directory.with_suffix(".pygpt")
     target.write_bytes(b"old")
-    code = """
-import os, sys, time
-import pygpt.file
+    code = f"""{NO_TORCH}
+import time
+import pygpt.exporter
 from pygpt.cli.main import main
-real = pygpt.file.write
+real = pygpt.exporter.write
 def slow(*args):
     real(*args)
     print("written", flush=True)
     time.sleep(30)
-import pygpt.exporter
 pygpt.exporter.write = slow
 sys.exit(main(["export", sys.argv[1], "--force"]))
 """
