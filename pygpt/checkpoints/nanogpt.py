@@ -188,7 +188,7 @@ def _tokenizer(source: Source, options: Options) -> tuple[Tokenizer | None, tupl
     places = _meta_places(source)
     for place in places:
         if place.is_file():
-            return vocabulary.from_meta(place), (f"vocabulary from {place}",)
+            return vocabulary.from_meta(place), ()
     rows = source.matrix_shape("transformer.wte.weight")[0]
     if rows in (GPT2_TOKENS, GPT2_ROWS):
         line = "no tokenizer: the model's is GPT-2's, which the checkpoint does not hold; tokenizer= adds one"
