@@ -33,7 +33,8 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_INSTALL_PREFIX={target}",
             "-DCMAKE_BUILD_TYPE=" + ("Debug" if self.debug else "Release"),
         ]
-        # --fresh: pip builds in a new environment each time, and a cached path of the last one would lead nowhere. Objects stay.
+        # --fresh: pip builds in a new environment each time, and a cached path into the last one leads nowhere.
+        # The objects stay.
         extra = shlex.split(os.environ.get("CMAKE_ARGS", ""))
         self.run_cmake("--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *options, *extra)
         self.run_cmake("--build", str(build))
@@ -45,7 +46,9 @@ class CMakeBuild(build_ext):
         except FileNotFoundError:
             raise SystemExit("pygpt needs CMake to build its core: pip install cmake ninja") from None
         except subprocess.CalledProcessError as error:
-            raise SystemExit(f"building pygpt's core failed (exit code {error.returncode}); the compiler's words are above") from None
+            raise SystemExit(
+                f"building pygpt's core failed (exit code {error.returncode}); the compiler's words are above"
+            ) from None
 
 
 setup(ext_modules=[Extension("pygpt._core", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -3,9 +3,10 @@
     python tools/bench_decode.py                    # the table
     python tools/bench_decode.py --json result.json
 
-Every contender continues the same 16-token prompt by 128 sampled tokens with the same rules (temperature 0.8, top-k 200), in one
-process, interleaved and repeated. Speed is (n - 1) / (t(n) - t(1)) tokens a second, so that reading the prompt does not count;
-the figures are medians, ratios are medians of the ratios within a round, since both then met the same machine.
+Every contender continues the same 16-token prompt by 128 sampled tokens with the same rules (temperature
+0.8, top-k 200), in one process, interleaved and repeated. Speed is (n - 1) / (t(n) - t(1)) tokens a second, so
+that reading the prompt does not count; the figures are medians, the ratios medians of the ratios within a
+round, since both then met the same machine.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class StaticCache:
         model = self.model
         x = model.wte(ids) + model.wpe(torch.arange(start, start + time_))
         for layer, block in enumerate(model.blocks):
-            q, k, v = block.attn.qkv(block.ln_1(x)).view(1, time_, 3, -1, self.head_size).permute(2, 0, 3, 1, 4)
+            q, k, v = (
+                block.attn.qkv(block.ln_1(x)).view(1, time_, 3, -1, self.head_size).permute(2, 0, 3, 1, 4)
+            )
             self.keys[layer][:, :, start : start + time_] = k
             self.values[layer][:, :, start : start + time_] = v
             seen = slice(0, start + time_)
@@ -122,7 +125,9 @@ def measure(args: argparse.Namespace) -> dict[str, list[float]]:
     }
     with tempfile.TemporaryDirectory() as folder:
         for dtype in args.dtypes:
-            path = pygpt.export(model, Path(folder) / f"{dtype}.pygpt", dtype=dtype, chars=[chr(48 + i) for i in range(65)])
+            path = pygpt.export(
+                model, Path(folder) / f"{dtype}.pygpt", dtype=dtype, chars=[chr(48 + i) for i in range(65)]
+            )
             contenders[f"pygpt {dtype}"] = engine_run(pygpt.Engine(path, threads=args.threads))
         results: dict[str, list[float]] = {name: [] for name in contenders}
         for round_ in range(args.rounds + 1):
@@ -141,9 +146,13 @@ def report(results: dict[str, list[float]]) -> str:
     lines = ["| engine | tok/s (median) | range | x no cache | x static cache |", "|---|---|---|---|---|"]
     for name in names:
         figures = results[name]
-        ratios = [statistics.median(a / b for a, b in zip(figures, results[rival], strict=True)) for rival in rivals]
+        ratios = [
+            statistics.median(a / b for a, b in zip(figures, results[rival], strict=True)) for rival in rivals
+        ]
         spread = f"{min(figures):.0f}-{max(figures):.0f}"
-        lines.append(f"| {name} | {statistics.median(figures):.0f} | {spread} | {ratios[0]:.1f} | {ratios[1]:.1f} |")
+        lines.append(
+            f"| {name} | {statistics.median(figures):.0f} | {spread} | {ratios[0]:.1f} | {ratios[1]:.1f} |"
+        )
     return "\n".join(lines)
 
 
@@ -156,10 +165,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     args = parser.parse_args()
     results = measure(args)
-    print(f"10.7M lecture shape, {args.threads} threads, {platform.machine()}, torch {torch.__version__}, pygpt {pygpt.__version__}")
+    versions = f"torch {torch.__version__}, pygpt {pygpt.__version__}"
+    print(f"10.7M lecture shape, {args.threads} threads, {platform.machine()}, {versions}")
     print(report(results))
     if args.json:
-        args.json.write_text(json.dumps({"schema": "pygpt.bench_decode/1", "threads": args.threads, "tok_per_s": results}, indent=1))
+        record = {"schema": "pygpt.bench_decode/1", "threads": args.threads, "tok_per_s": results}
+        args.json.write_text(json.dumps(record, indent=1))
     return 0
 
 

@@ -82,7 +82,7 @@ def report(directory: Path) -> None:
     """Draw the curve of a run and print its tables."""
     lines = [json.loads(line) for line in (directory / METRICS).read_text("utf-8").splitlines()]
     draw_curve(lines, directory / "curve.svg")
-    print(table(lines, json.loads((directory / TRAINING).read_text("utf-8"))))  # noqa: T201
+    print(table(lines, json.loads((directory / TRAINING).read_text("utf-8"))))
 
 
 def main() -> int:

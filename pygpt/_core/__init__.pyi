@@ -1,5 +1,6 @@
 """The C++ core. Names and meanings are those of the Python side; see docs/format.md for the file."""
 
+import builtins
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
@@ -7,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-from . import testing as testing  # _core.testing: every kernel, offered to numpy (see csrc/bindings/testing.cpp)
+from . import (
+    testing as testing,
+)  # _core.testing: every kernel, offered to numpy (see csrc/bindings/testing.cpp)
 
 __version__: str
 
@@ -52,7 +55,9 @@ class TensorInfo:
 class ModelFile:
     """A validated, opened model file. Raises ModelFileError, OSError (missing, unreadable), OutOfMemory."""
 
-    def __init__(self, path: str | bytes, *, mmap: bool = True, verify: Literal["header", "full", "off"] = "header") -> None: ...
+    def __init__(
+        self, path: str | bytes, *, mmap: bool = True, verify: Literal["header", "full", "off"] = "header"
+    ) -> None: ...
     @property
     def path(self) -> str: ...
     @property
@@ -67,7 +72,7 @@ class ModelFile:
         """Name to size in bytes."""
     @property
     def tensors(self) -> list[TensorInfo]: ...
-    def blob(self, name: str) -> bytes: ...
+    def blob(self, name: str) -> builtins.bytes: ...
     def tensor(self, name: str) -> NDArray[np.float32]: ...
     def verify(self) -> None:
         """Check every checksum. Raises ModelFileError that names the section."""
@@ -123,11 +128,15 @@ class Event:
     index: int  # the request's place in submit's list
     token_ids: list[int]  # new tokens since the last event; the stop token that ended it is not among them
     logprobs: list[TokenLogprobs]  # one for each of token_ids where asked for
-    prompt_logprobs: list[TokenLogprobs]  # for prompt tokens 1.. (the first has no prediction); once, where asked for
+    prompt_logprobs: list[
+        TokenLogprobs
+    ]  # for prompt tokens 1.. (the first has no prediction); once, where asked for
     logits: NDArray[np.float32] | None  # [len(prompt), vocab_size], once, where asked for
     finish_reason: str | None  # "stop", "length", "cancelled", "error"; None while it runs
     stop_token: int | None  # the stop token id that ended it
-    error: str | None  # "numerical": NumericalError; "memory": OutOfMemory; else Error
+    error: (
+        str | None
+    )  # "numerical": NumericalError; "constraint": the rules forbid every token; "memory": OutOfMemory; "other": Error
     message: str
     prompt_tokens_dropped: int
     queue_s: float

@@ -30,7 +30,14 @@ def activate(x: Floats, activation: str, *, isa: str = "") -> Floats:
 
 def exp(x: Floats, *, isa: str = "") -> Floats: ...
 def attend(
-    q: Floats, k: Floats, v: Floats, scale: float, *, kv_dtype: str = "f32", isa: str = "", filler: float = 0.0
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    scale: float,
+    *,
+    kv_dtype: str = "f32",
+    isa: str = "",
+    filler: float = 0.0,
 ) -> Floats:
     """One causal head: q holds the last rows of the positions in k and v; `filler` is what lies in the cache behind them."""
 
