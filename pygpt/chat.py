@@ -152,22 +152,22 @@ class ChatTemplate:
         return _name(param, name) or ""
 
     def _render(self, **variables: Any) -> str:
-        import jinja2
-
         parts: list[str] = []
         size = 0
+        template = self._compiled
         try:
-            for part in self._compiled.generate(variables):
+            for part in template.generate(variables):
                 parts.append(part)
                 size += len(part)
                 if size > MAX_RENDERED:
                     raise InvalidRequestError(
                         "messages", f"the chat template writes over {MAX_RENDERED} characters"
                     )
-        except jinja2.TemplateError as error:
-            raise InvalidRequestError(
-                "messages", f"the model's chat template refuses them: {error}"
-            ) from error
+        except InvalidRequestError:
+            raise
+        except Exception as error:  # a template can fail in as many ways as a program
+            reason = f"the model's chat template refuses them: {error}"
+            raise InvalidRequestError("messages", reason) from error
         return "".join(parts)
 
     @cached_property

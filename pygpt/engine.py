@@ -173,7 +173,9 @@ class Engine:
             InvalidRequestError: a text of fewer than two tokens: there is nothing to predict.
         """
         prompts, many = listed(texts)
-        if prompts and not many:
+        if prompts == [[]]:
+            return []
+        if not many:
             raise InvalidRequestError("texts", "must be a list of texts, or of lists of token ids")
         asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
         return [scored(each, self.tokenizer) for each in self._complete(prompts, asked)]

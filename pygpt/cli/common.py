@@ -113,7 +113,7 @@ def exit_code(error: BaseException) -> int:
 
 def report(error: BaseException, *, as_json: bool) -> None:
     """Say on stderr what went wrong: one line, or one JSON object."""
-    message = str(error) or type(error).__name__
+    message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
     if as_json:
         code = getattr(error, "code", None) or re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
         fields = {"code": code, "message": message, "param": getattr(error, "param", None)}

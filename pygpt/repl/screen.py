@@ -71,7 +71,7 @@ class PeopleScreen:
         from rich.table import Table
         from rich.text import Text
 
-        console = Console(file=sys.stderr, no_color=not self._color, highlight=False, legacy_windows=False)
+        console = Console(file=sys.stderr, force_terminal=self._color, highlight=False)
         grid = Table.grid(padding=(0, 2))
         for name, value in rows:
             encoding = sys.stderr.encoding
