@@ -1,6 +1,6 @@
 """Whatever happens while a model file is written, the target is the old file or the new one, whole."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def export(target: Path, data: bytes = NEW) -> None:
 def run(script: str, target: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     code = PRELUDE + textwrap.dedent(script)
     command = [sys.executable, "-c", code, str(target)]
-    return subprocess.run(command, timeout=60, text=True, capture_output=True, **kwargs)  # noqa: S603
+    return subprocess.run(command, timeout=60, text=True, capture_output=True, **kwargs)
 
 
 def leftovers(target: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """`pygpt.export` from end to end, on the real core."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def slow(what, done, total):
 pygpt.export(sys.argv[1], n_head=3, progress=slow)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "model.safetensors")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"writing\n"
         child.send_signal(signal.SIGINT)

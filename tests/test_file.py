@@ -1,6 +1,6 @@
 """The writer of model files, read back with a parser written from docs/format.md alone, and by the C++."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The lecture's gpt.py: every logit equal to an independent PyTorch forward."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Opening checkpoints: nothing is executed, everything unusable is named."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ except pygpt.MissingExtraError as error:
 else:
     raise SystemExit("no error")
 """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.pt")], check=True, timeout=60)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.pt")], check=True, timeout=60)
 
 
 def test_names_that_count_to_a_billion_cost_nothing() -> None:

@@ -1,6 +1,6 @@
 """nanoGPT checkpoints: every logit equals an independent PyTorch forward; what is recorded is kept."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 

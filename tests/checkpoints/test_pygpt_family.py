@@ -1,6 +1,6 @@
 """pygpt's own training directories and live models."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ from pygpt import parity, _core
 path = pygpt.export({str(directory)!r}, {str(tmp_path / "gpt.pygpt")!r})
 assert parity.replay(_core.ModelFile(str(path))).method.startswith("pygpt's float64 forward")
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_model_of_the_same_weights_and_another_activation_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """`pygpt export`, `inspect` and `verify`, as a shell sees them."""
 
-# ruff: noqa: N802  (a test's name keeps the letter of the row that it covers)
+
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_B1_a_full_disk_is_exit_code_4_and_leaves_the_old_file(run_directory: Pa
     target = run_directory.with_suffix(".pygpt")
     target.write_bytes(b"old")
     code = NO_TORCH + "from pygpt.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", code, "export", str(run_directory), "--force"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
         capture_output=True,
@@ -154,7 +154,7 @@ pygpt.exporter.write = slow
 sys.exit(main(["export", sys.argv[1], "--force"]))
 """
     command = [sys.executable, "-c", code, str(run_directory)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"written\n"
         child.send_signal(signal.SIGINT)

@@ -90,13 +90,17 @@ def test_f32_logits_are_pytorchs_within_1e4_of_the_largest(twins: tuple[Model, P
             assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_greedy_text_is_pytorchs_over_20_prompts_of_200_tokens(twins: tuple[Model, Path], real_text: str) -> None:
+def test_greedy_text_is_pytorchs_over_20_prompts_of_200_tokens(
+    twins: tuple[Model, Path], real_text: str
+) -> None:
     """PyTorch reads what the engine wrote: where each token is the likeliest after those before it, greedy PyTorch
     would have written the same, by induction over the tokens."""
     model, path = twins
     with pygpt.Engine(path) as engine:
         starts = prompts(usable(real_text, engine), 20, 40)
-        for prompt, completion in zip(starts, engine.generate(starts, max_tokens=200, temperature=0), strict=True):
+        for prompt, completion in zip(
+            starts, engine.generate(starts, max_tokens=200, temperature=0), strict=True
+        ):
             start = engine.tokenizer.encode(prompt)
             assert len(completion.token_ids) == 200
             with torch.inference_mode():

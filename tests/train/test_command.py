@@ -45,7 +45,7 @@ def run(*arguments: str) -> int:
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     line = [sys.executable, "-c", PROGRAM, "train", *map(str, arguments), *TINY_FLAGS]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -119,7 +119,7 @@ def test_wrong_arguments_end_with_2_and_one_line(
 def test_without_torch_the_way_to_install_it_is_one_line(tmp_path: Path, alphabet: Path) -> None:
     program = "import sys\nsys.modules['torch'] = None\n" + PROGRAM
     line = [sys.executable, "-c", program, "train", str(alphabet), "-o", str(tmp_path / "out")]
-    result = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603
+    result = subprocess.run(line, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr == "pygpt train: error: training needs torch: pip install 'pygpt[train]'\n"
 
@@ -127,7 +127,7 @@ def test_without_torch_the_way_to_install_it_is_one_line(tmp_path: Path, alphabe
 def test_help_needs_no_torch() -> None:
     program = "import sys\nsys.modules['torch'] = None\n" + PROGRAM
     line = [sys.executable, "-c", program, "train", "--help"]
-    result = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603
+    result = subprocess.run(line, capture_output=True, text=True, check=False)
     assert result.returncode == 0
     assert "pygpt train python-docs -o" in result.stdout
 
