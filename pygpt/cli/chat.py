@@ -51,9 +51,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Chat as the flags say; the exit code."""
-    interactive = sys.stdin.isatty()
+    interactive = sys.stdin is not None and sys.stdin.isatty()
     color = wants_color(sys.stdout, getattr(arguments, "color", "auto"))
-    screen: Screen = JsonScreen() if arguments.json else PeopleScreen(color=color, interactive=interactive)
+    talk = interactive and sys.stdout.isatty()
+    screen: Screen = JsonScreen() if arguments.json else PeopleScreen(color=color, interactive=talk)
     params = sampling_params(arguments)
     text = None if interactive else _piped()
     with open_engine(_model(arguments), arguments) as engine:
@@ -107,6 +108,8 @@ def _piped() -> str:
     Raises:
         InvalidRequestError: it is no text, or endless.
     """
+    if sys.stdin is None:  # the shell closed it
+        return ""
     content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
     if len(content) > LARGEST_INPUT:
         raise InvalidRequestError("stdin", f"is longer than {LARGEST_INPUT} bytes")

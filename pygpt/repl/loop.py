@@ -22,9 +22,14 @@ def converse(session: Session, screen: Screen, reader: Reader) -> None:
     while True:
         try:
             text = reader.read(f"{session.names['user'] or YOU}: ")
-            respond(text, session, screen)
-        except (EOFError, Leave):
+        except EOFError:
             return
+        try:
+            respond(text, session, screen)
+        except Leave:
+            return
+        except KeyboardInterrupt:
+            continue  # it came a moment after the answer that it was meant to stop
         except EngineClosedError:
             raise
         except Error as error:

@@ -61,7 +61,8 @@ class PromptReader:
         from prompt_toolkit.completion import WordCompleter
 
         self._screen = screen
-        self._interrupted = False
+        self._interrupted = False  # by a Ctrl-C since the last text
+        self._leaving = False
         self._session: PromptSession[str] = PromptSession(
             history=self._history(keep_history),
             key_bindings=self._keys(),
@@ -73,9 +74,15 @@ class PromptReader:
         )
 
     def read(self, prompt: str) -> str:
-        self._interrupted = False
-        text: str = self._session.prompt(prompt)
-        return "\n".join(line.removesuffix("\\") for line in text.split("\n"))
+        self._interrupted = self._leaving = False
+        while True:
+            try:
+                text: str = self._session.prompt(prompt)
+            except KeyboardInterrupt:
+                if self._leaving:
+                    raise
+                continue  # it came before the keys were ours: there was no line to clear yet
+            return "\n".join(line.removesuffix("\\") for line in text.split("\n"))
 
     def _history(self, keep: bool) -> History:
         from prompt_toolkit.history import FileHistory, InMemoryHistory
@@ -120,6 +127,7 @@ class PromptReader:
         @keys.add("c-c")
         def interrupt(event: KeyPressEvent) -> None:
             if not event.current_buffer.text and self._interrupted:
+                self._leaving = True
                 event.app.exit(exception=KeyboardInterrupt)
                 return
             self._interrupted = True

@@ -26,6 +26,7 @@ class Session:
 
     Attributes:
         engine, params: what answers, and how.
+        context: tokens that the model sees at once.
         messages: what was said and still counts.
         names: of the speakers, where the model's template makes a dialogue ("user", "assistant"), and the
             text in front of the conversation ("system").
@@ -38,14 +39,9 @@ class Session:
         self.names: dict[str, str | None] = dict.fromkeys(SPEAKERS)
         if engine.chat_template is not None:
             self.names |= {"user": engine.chat_template.user, "assistant": engine.chat_template.assistant}
+        self.context: int = engine.info["context_length"]
         self._note = note
         self._tries = 0
-
-    @property
-    def context(self) -> int:
-        """Tokens that the model sees at once."""
-        context: int = self.engine.info["context_length"]
-        return context
 
     def used(self) -> int:
         """Tokens that the conversation takes of the context."""

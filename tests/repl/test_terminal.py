@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,7 @@ def test_H2_Ctrl_C_stops_the_answer_and_keeps_the_chat(terminal: Terminal, chat_
         child.expect("ROMEO:")
     child.send("/context\r")
     child.expect("4 messages")
+    child.expect("ROMEO:")  # between prompts the terminal itself takes Ctrl-D
     child.sendeof()
     assert exit_code(child) == 0
 
@@ -98,6 +100,27 @@ def test_H2_Ctrl_C_at_the_prompt_clears_the_line_and_twice_leaves(
     child.sendintr()
     child.sendintr()
     assert exit_code(child) == 130
+
+
+def test_H2_many_Ctrl_C_around_the_end_of_an_answer_keep_the_chat(
+    terminal: Terminal, chat_model: Path
+) -> None:
+    child = terminal(chat_model, "--max-tokens", "3000")
+    for _ in range(15):
+        child.send("hi\r")
+        child.expect("la la la")
+        child.sendintr()
+        child.expect("ROMEO:")
+    child.send("/bye\r")
+    assert exit_code(child) == 0
+
+
+def test_E5_SIGTERM_leaves_the_terminal_as_it_was(terminal: Terminal, chat_model: Path) -> None:
+    child = terminal(chat_model)
+    time.sleep(0.5)  # the prompt is drawn and it waits for keys
+    child.kill(signal.SIGTERM)
+    child.expect(re.escape("\x1b[?2004l"))  # bracketed paste is off again
+    assert exit_code(child) == 143
 
 
 def test_H2_Ctrl_Z_stops_the_chat_and_fg_resumes_it(environment: dict[str, str], chat_model: Path) -> None:
@@ -146,7 +169,8 @@ def test_H4_a_dumb_terminal_gets_no_control_sequence(terminal: Terminal, chat_mo
     child.expect("JULIET: ")
     child.expect("ROMEO:")
     child.send("/help\n")
-    child.expect("/retry")
+    child.expect("//text")
+    child.expect("ROMEO:")
     child.sendeof()
     child.expect(pexpect.EOF)
     assert "\x1b" not in (child.before or "")
