@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from pygpt.chat import ChatTemplate
 from pygpt.completion import Completion, Score
 from pygpt.errors import EngineClosedError, ForkedEngineError, InvalidRequestError
-from pygpt.opening import open_core, open_file
+from pygpt.opening import describe, open_core, open_file
 from pygpt.params import SamplingParams
 from pygpt.requests import Facts, Prompt, Prompts, build, listed
 from pygpt.scoring import scored
@@ -199,20 +198,7 @@ class Engine:
     def info(self) -> dict[str, Any]:
         """The file, the architecture (`config`), recorded `defaults`, `provenance`, and how the engine runs
         them."""
-        blobs, tensors = self._file.blobs, self._file.tensors
-        return {
-            "path": self._path,
-            "file_bytes": self._file.bytes,
-            "parameters": sum(each.rows * each.cols for each in tensors),
-            "formats": sorted({each.format for each in tensors if each.kind == "matrix"}),
-            "config": dict(self._facts.config),
-            "defaults": dict(self._facts.recorded),
-            "provenance": json.loads(self._file.blob("provenance.json"))
-            if "provenance.json" in blobs
-            else {},
-            "device": "cpu",
-            **self._core.info,
-        }
+        return describe(self._file, self._core)
 
     def close(self) -> None:
         """Cancel what runs and free the memory. Harmless when called again; in a forked child it does

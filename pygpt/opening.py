@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -38,6 +39,22 @@ def open_core(
         kv_dtype=KV_DTYPES.check("kv_dtype", kv_dtype),
         max_context=0 if max_context is None else longest.check("max_context", max_context),
     )
+
+
+def describe(file: _core.ModelFile, core: _core.Engine) -> dict[str, Any]:
+    """What is open and how it runs."""
+    tensors = file.tensors
+    return {
+        "path": file.path,
+        "file_bytes": file.bytes,
+        "parameters": sum(each.rows * each.cols for each in tensors),
+        "formats": sorted({each.format for each in tensors if each.kind == "matrix"}),
+        "config": dict(file.config),
+        "defaults": dict(file.defaults),
+        "provenance": json.loads(file.blob("provenance.json")) if "provenance.json" in file.blobs else {},
+        "device": "cpu",
+        **core.info,
+    }
 
 
 def _check_device(device: str) -> None:

@@ -81,25 +81,7 @@ def build(
     Raises:
         InvalidRequestError, ContextLengthError: see `SamplingParams`; nothing has been started.
     """
-    rules = params.rules(facts.recorded, facts.config["vocab_size"])
-    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
-        raise InvalidRequestError(
-            "min_tokens", f"{params.min_tokens} is more than max_tokens={params.max_tokens}"
-        )
-    if params.stop and facts.tokenizer is None:
-        raise InvalidRequestError(
-            "stop", "the model file has no tokenizer, so there is no text; use stop_token_ids"
-        )
-    own_stops = () if params.ignore_eos else facts.config["stop_tokens"] or ()
-    shared = rules | {
-        "max_tokens": -1 if params.max_tokens is None else params.max_tokens,
-        "n_keep": params.n_keep,
-        "logprobs": -1 if params.logprobs is None else params.logprobs,
-        "prompt_logprobs": -1 if params.prompt_logprobs is None else params.prompt_logprobs,
-        "stop_token_ids": sorted({*params.stop_token_ids, *own_stops}),
-    }
-    policy = params.on_overflow or ("slide" if facts.config["position"] == "learned" else "stop")
-    shared["overflow"] = "stop" if policy == "error" else policy
+    shared, policy = _shared_fields(params, facts)
     requests, transcripts = [], []
     for prompt in prompts:
         ids = token_ids(prompt, facts)
@@ -113,6 +95,30 @@ def build(
                 Transcript(ids, params, facts.tokenizer, seed=seed, sample=sample, stops=stops, prefix=prefix)
             )
     return requests, transcripts
+
+
+def _shared_fields(params: SamplingParams, facts: Facts) -> tuple[dict[str, Any], str]:
+    """The fields that all requests of a call have in common, and the overflow policy by its name here."""
+    rules = params.rules(facts.recorded, facts.config["vocab_size"])
+    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
+        raise InvalidRequestError(
+            "min_tokens", f"{params.min_tokens} is more than max_tokens={params.max_tokens}"
+        )
+    if params.stop and facts.tokenizer is None:
+        raise InvalidRequestError(
+            "stop", "the model file has no tokenizer, so there is no text; use stop_token_ids"
+        )
+    own_stops = () if params.ignore_eos else facts.config["stop_tokens"] or ()
+    policy = params.on_overflow or ("slide" if facts.config["position"] == "learned" else "stop")
+    fields = rules | {
+        "max_tokens": -1 if params.max_tokens is None else params.max_tokens,
+        "n_keep": params.n_keep,
+        "logprobs": -1 if params.logprobs is None else params.logprobs,
+        "prompt_logprobs": -1 if params.prompt_logprobs is None else params.prompt_logprobs,
+        "stop_token_ids": sorted({*params.stop_token_ids, *own_stops}),
+        "overflow": "stop" if policy == "error" else policy,
+    }
+    return fields, policy
 
 
 def _check_fit(ids: Sequence[int], params: SamplingParams, policy: str, context: int) -> None:

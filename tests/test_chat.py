@@ -11,7 +11,8 @@ import pytest
 from small_models import LETTERS, byte_tokenizer
 
 from pygpt import Engine, InvalidRequestError, ModelFileError
-from pygpt.chat import ChatTemplate, newest_turns, speakable
+from pygpt.chat import ChatTemplate, newest_turns
+from pygpt.plain_text import speakable
 from pygpt.tokenizer import Tokenizer
 
 Recite = Callable[..., Engine]

@@ -6,12 +6,13 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from pygpt.chat import newest_turns, speakable
+from pygpt.chat import newest_turns
 from pygpt.completion import TextPiece
 from pygpt.engine import Engine
 from pygpt.errors import Error, InvalidRequestError
 from pygpt.param_names import did_you_mean
 from pygpt.params import SamplingParams, kind_of
+from pygpt.plain_text import speakable
 from pygpt.stream import TextStream
 
 NOT_IN_CHAT = frozenset({"n", "echo", "logprobs", "prompt_logprobs"})  # an answer is one text
