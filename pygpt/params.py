@@ -60,7 +60,7 @@ class SamplingParams:
         None, Real(0.0, 1.0), "drop tokens below this share of the likeliest one's probability"
     )
     repetition_penalty: float | None = _parameter(
-        None, Real(0.0, above=True), "divide the logits of tokens in prompt and output; 1 is off"
+        None, Real(0.01, 100.0), "divide the logits of tokens in prompt and output; 1 is off"
     )
     presence_penalty: float = _parameter(0.0, Real(-2.0, 2.0), "subtract from tokens that the output has")
     frequency_penalty: float = _parameter(0.0, Real(-2.0, 2.0), "the same for each time that it has them")

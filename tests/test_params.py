@@ -75,6 +75,11 @@ def test_C11_min_p_outside_of_0_to_1_is_refused(value: object) -> None:
     assert_refused("min_p", value)
 
 
+@pytest.mark.parametrize("value", [0, -1, 1e-300, 101, NAN, INF, "1", True])
+def test_a_repetition_penalty_that_no_logit_survives_is_refused(value: object) -> None:
+    assert_refused("repetition_penalty", value)
+
+
 def test_C11_the_ends_of_the_ranges_are_taken() -> None:
     rules = params(top_p=1, min_p=0).rules({"top_p": 0.5, "min_p": 0.5}, 65)
     assert (rules["top_p"], rules["min_p"]) == (1.0, 0.0)
