@@ -17,7 +17,9 @@ class ModelFileError(Error, ValueError):
         code: a short stable word for programs ("truncated", "overlap", ...).
     """
 
-    def __init__(self, path: str, code: str, message: str, section: str = "", offset: int | None = None) -> None:
+    def __init__(
+        self, path: str, code: str, message: str, section: str = "", offset: int | None = None
+    ) -> None:
         where = f" [{section}]" if section else ""
         at = f" at byte {offset}" if offset is not None else ""
         super().__init__(f"{path}{where}{at}: {message} ({code})")

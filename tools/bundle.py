@@ -9,6 +9,7 @@ directory.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import pygpt
 
 CHAT = Path(__file__).parent / "bundled_chat"
 LARGEST = 24_000_000  # bytes that the package may carry
+DEFAULTS = {"temperature": 0.8}  # a small model's tail is mostly noise
 
 
 def bundle(directory: Path, output: Path, dtype: str) -> int:
@@ -27,9 +29,16 @@ def bundle(directory: Path, output: Path, dtype: str) -> int:
         shutil.copytree(directory, copy)
         for file in CHAT.iterdir():
             shutil.copy(file, copy)
+        record_defaults(copy / "config.json")
         output.parent.mkdir(parents=True, exist_ok=True)
         pygpt.export(copy, output, dtype=dtype)
     return output.stat().st_size
+
+
+def record_defaults(config: Path) -> None:
+    """Write the sampling defaults into a training directory's config.json, where the exporter finds them."""
+    fields = json.loads(config.read_text("utf-8"))
+    config.write_text(json.dumps({**fields, "defaults": DEFAULTS}), "utf-8")
 
 
 def main() -> int:

@@ -70,12 +70,23 @@ py::object logits_array(Event& event) {
   return py::array_t<float>({rows, static_cast<py::ssize_t>(event.logits_width)}, owned->data(), owner);
 }
 
-std::vector<EventView> poll(const TicketHandle& ticket, double timeout_s, bool until_done) {
+/// Waits without the GIL. Not by gil_scoped_release: where the interpreter ends meanwhile, PyEval_RestoreThread ends
+/// this thread by unwinding it, and a destructor in its way would abort the process.
+std::vector<Event> wait_for_news(Ticket& ticket, double timeout_s, bool until_done) {
   std::vector<Event> events;
-  {
-    const py::gil_scoped_release release;
-    events = ticket.get().poll(timeout_s, until_done);
+  PyThreadState* state = PyEval_SaveThread();
+  try {
+    events = ticket.poll(timeout_s, until_done);
+  } catch (...) {
+    PyEval_RestoreThread(state);
+    throw;
   }
+  PyEval_RestoreThread(state);
+  return events;
+}
+
+std::vector<EventView> poll(const TicketHandle& ticket, double timeout_s, bool until_done) {
+  std::vector<Event> events = wait_for_news(ticket.get(), timeout_s, until_done);
   std::vector<EventView> views;
   for (Event& event : events) {
     py::object logits = logits_array(event);

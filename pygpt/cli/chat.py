@@ -25,7 +25,6 @@ from pygpt.repl.reader import LineReader, PromptReader, Reader
 from pygpt.repl.screen import JsonScreen, PeopleScreen, Screen
 from pygpt.repl.session import NOT_IN_CHAT, SPEAKERS, Session
 
-BUNDLED = Path(__file__).parents[1] / "models" / "shakespeare.pygpt"
 LARGEST_INPUT = 4 << 20  # bytes of a piped message
 _DESCRIPTION = """\
 Talk to a model; without MODEL to the one that comes with pygpt.
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     screen: Screen = JsonScreen() if arguments.json else PeopleScreen(color=color, interactive=talk)
     params = sampling_params(arguments)
     text = None if interactive else _piped()
-    with open_engine(_model(arguments), arguments) as engine:
+    with open_engine(arguments.model, arguments) as engine:
         session = Session(engine, params, screen.note)
         for name in SPEAKERS:
             if getattr(arguments, name):
@@ -90,16 +89,6 @@ def _add_flags(made: argparse.ArgumentParser) -> None:
     )
     add_sampling_flags(made, without=NOT_IN_CHAT)
     add_engine_flags(made)
-
-
-def _model(arguments: argparse.Namespace) -> str | Path:
-    if arguments.model is not None:
-        return str(arguments.model)
-    if not BUNDLED.is_file():
-        raise InvalidRequestError(
-            "MODEL", "this installation carries no model of its own; name a .pygpt file"
-        )
-    return BUNDLED
 
 
 def _piped() -> str:

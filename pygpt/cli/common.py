@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pygpt.errors import DeviceError, InvalidRequestError, ModelFileError, OutOfMemory
@@ -18,6 +19,7 @@ from pygpt.param_names import did_you_mean
 if TYPE_CHECKING:
     from pygpt.engine import Engine
 
+BUNDLED = Path(__file__).parents[1] / "models" / "shakespeare.pygpt"
 OK, FAILED, USAGE, BAD_FILE, RESOURCE, PARTIAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 usage, 3 bad model file, 4 out of memory, disk or device, 130 Ctrl-C"
@@ -72,14 +74,18 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_engine(path: str | os.PathLike[str], arguments: argparse.Namespace) -> Engine:
-    """The engine that the flags ask for.
+def open_engine(model: str | None, arguments: argparse.Namespace) -> Engine:
+    """The engine that the flags ask for, on the bundled model where none is named.
 
     Raises:
         ModelFileError: also where the file is missing or unreadable.
+        InvalidRequestError: no model is named, and this installation carries none.
     """
     from pygpt.engine import Engine
 
+    if model is None and not BUNDLED.is_file():
+        raise InvalidRequestError("MODEL", "this installation carries no model; name a .pygpt file")
+    path = BUNDLED if model is None else model
     try:
         return Engine(
             path,

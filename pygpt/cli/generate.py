@@ -17,7 +17,8 @@ from pygpt.params import SamplingParams
 from pygpt.repl.sanitize import visible
 
 _DESCRIPTION = """\
-Continue a text with a model; the text that it adds goes to stdout as it comes.
+Continue a text with a model, without MODEL with the one that comes with pygpt; the text that it adds goes to
+stdout as it comes.
 
   pygpt generate model.pygpt -p "ROMEO:" -n 200 -t 0.8 --seed 1
   cat scene.txt | pygpt generate model.pygpt - --stop '"\\n\\n"' --json
@@ -30,12 +31,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand `generate`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "generate",
-        usage="pygpt generate MODEL [-p PROMPT | -] [options]",
+        usage="pygpt generate [MODEL] [-p PROMPT | -] [options]",
         description=_DESCRIPTION,
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a .pygpt file")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a .pygpt file (default: the bundled model)"
+    )
     parser.add_argument(
         "stdin", nargs="?", choices=["-"], metavar="-", help="read the prompt from stdin, as it is"
     )
@@ -51,6 +54,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate as the flags say; the exit code."""
+    if arguments.model == "-":  # `pygpt generate -`: the dash is no model
+        arguments.model, arguments.stdin = None, "-"
     params = sampling_params(arguments)
     with open_engine(arguments.model, arguments) as engine:
         prompt = _prompt(arguments)
@@ -58,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             completions = _samples(engine, prompt, params)
             fields = {
                 "schema": SCHEMA,
-                "model": arguments.model,
+                "model": engine.info["path"],
                 "completions": [asdict(each) for each in completions],
             }
             sys.stdout.write(json.dumps(fields) + "\n")
