@@ -33,7 +33,7 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_INSTALL_PREFIX={target}",
             "-DCMAKE_BUILD_TYPE=" + ("Debug" if self.debug else "Release"),
         ]
-        # --fresh: pip builds in a new environment each time, and a cached path into the last one leads nowhere.
+        # --fresh: pip builds in a new environment each time; a cached path into the last one leads nowhere.
         # The objects stay.
         extra = shlex.split(os.environ.get("CMAKE_ARGS", ""))
         self.run_cmake("--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *options, *extra)

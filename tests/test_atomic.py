@@ -1,7 +1,5 @@
 """Whatever happens while a model file is written, the target is the old file or the new one, whole."""
 
-
-
 from __future__ import annotations
 
 import errno

@@ -1,7 +1,5 @@
 """`pygpt.export` from end to end, on the real core."""
 
-
-
 from __future__ import annotations
 
 import json

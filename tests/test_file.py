@@ -1,7 +1,5 @@
 """The writer of model files, read back with a parser written from docs/format.md alone, and by the C++."""
 
-
-
 from __future__ import annotations
 
 import tracemalloc

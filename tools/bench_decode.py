@@ -5,8 +5,8 @@
 
 Every contender continues the same 16-token prompt by 128 sampled tokens with the same rules (temperature
 0.8, top-k 200), in one process, interleaved and repeated. Speed is (n - 1) / (t(n) - t(1)) tokens a second:
-reading the prompt does not count. The figures are medians, the ratios medians of the ratios within a round, since
-both then met the same machine.
+reading the prompt does not count. The figures are medians, the ratios medians of the ratios within a round,
+since both then met the same machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The lecture's gpt.py: every logit equal to an independent PyTorch forward."""
 
-
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Opening checkpoints: nothing is executed, everything unusable is named."""
 
-
-
 from __future__ import annotations
 
 import io

@@ -1,7 +1,5 @@
 """nanoGPT checkpoints: every logit equals an independent PyTorch forward; what is recorded is kept."""
 
-
-
 from __future__ import annotations
 
 import pickle

@@ -1,7 +1,5 @@
 """pygpt's own training directories and live models."""
 
-
-
 from __future__ import annotations
 
 import json

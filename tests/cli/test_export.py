@@ -1,7 +1,5 @@
 """`pygpt export`, `inspect` and `verify`, as a shell sees them."""
 
-
-
 from __future__ import annotations
 
 import json

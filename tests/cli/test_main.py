@@ -88,7 +88,7 @@ def test_version(capsys: Capture) -> None:
         (["generte"], "no command 'generte'; did you mean generate?"),
         (["generate", "m.pygpt", "--temperatur", "1"], "--temperatur 1; did you mean --temperature?"),
         (["generate", "m.pygpt", "--temp=1"], "unrecognized arguments: --temp=1"),
-        (["generate"], "required: MODEL"),
+        (["inspect"], "required: FILE"),
         (["chat", "m.pygpt", "--usr", "x"], "did you mean --user?"),
     ],
 )

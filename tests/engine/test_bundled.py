@@ -1,4 +1,4 @@
-"""The bundled model, held against PyTorch: its weights are read back from the file and loaded into the lecture's Model."""
+"""The bundled model, held against PyTorch: its weights are read back from the file into our Model."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_f32_logits_are_pytorchs_within_1e4_of_the_largest(twins: tuple[Model, P
 def test_greedy_text_is_pytorchs_over_20_prompts_of_200_tokens(
     twins: tuple[Model, Path], real_text: str
 ) -> None:
-    """PyTorch reads what the engine wrote: where each token is the likeliest after those before it, greedy PyTorch
-    would have written the same, by induction over the tokens."""
+    """PyTorch reads what the engine wrote: where each token is the likeliest after those before it, greedy
+    PyTorch would have written the same, by induction over the tokens."""
     model, path = twins
     with pygpt.Engine(path) as engine:
         starts = prompts(usable(real_text, engine), 20, 40)
