@@ -135,7 +135,7 @@ const std::vector<Field>& fields() {
   const auto same_key = [&](const auto& entry) { return entry.first == key; };
   const bool known = std::ranges::any_of(fields(), [&](const Field& field) { return field.key == key; });
   const bool repeated = std::any_of(lines.begin(), lines.begin() + static_cast<ptrdiff_t>(line), same_key);
-  const char* fault = !known     ? "is unknown to this version"
+  const char* fault = !known     ? "is unknown to version 1"
                       : repeated ? "is repeated"
                                  : "is out of order or the one before it is missing";
   throw ModelFileError("invalid_config", "config", -1, join("config ", key, " ", fault, "; expected ", expected));

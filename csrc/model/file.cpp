@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <system_error>
 
@@ -16,6 +17,8 @@
 
 namespace pygpt {
 namespace {
+
+static_assert(std::endian::native == std::endian::little && sizeof(size_t) == 8, "weights are read where they lie");
 
 [[noreturn]] void refuse_system(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -52,7 +55,7 @@ FileBytes::FileBytes(const std::string& path, bool map) {
   if (map) {
     map_file(file.number);
   } else {
-    read_file(file.number, path);
+    read_file(file.number);
   }
 }
 
@@ -64,7 +67,7 @@ void FileBytes::map_file(int descriptor) {
   mapped_ = true;
 }
 
-void FileBytes::read_file(int descriptor, const std::string& path) {
+void FileBytes::read_file(int descriptor) {
   const int64_t available = available_memory();
   if (size_ > available)
     throw OutOfMemory(join("the file needs ", size_, " bytes, ", available, " are available: open it with mmap=True"));
@@ -75,7 +78,7 @@ void FileBytes::read_file(int descriptor, const std::string& path) {
   for (int64_t done = 0; done < size_;) {
     const ssize_t count = pread(descriptor, memory + done, static_cast<size_t>(size_ - done), done);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) refuse_system(join(path, " at byte ", done));
+    if (count < 0) throw ModelFileError("unreadable", "file", done, std::generic_category().message(errno));
     if (count == 0) throw ModelFileError("truncated", "file", done, "the file became shorter while it was read");
     done += count;
   }

@@ -16,7 +16,8 @@ enum class Verify { off, header, full };
 /// Memory that holds a whole file: mapped, or read.
 class FileBytes {
  public:
-  /// Throws ModelFileError ("not_a_file"), std::system_error (missing, unreadable, input/output), OutOfMemory.
+  /// Throws ModelFileError ("not_a_file", "unreadable", "truncated"), std::system_error (missing, no permission),
+  /// OutOfMemory.
   FileBytes(const std::string& path, bool map);
   ~FileBytes();
   FileBytes(const FileBytes&) = delete;
@@ -26,7 +27,7 @@ class FileBytes {
 
  private:
   void map_file(int descriptor);
-  void read_file(int descriptor, const std::string& path);
+  void read_file(int descriptor);
 
   const std::byte* data_ = nullptr;
   int64_t size_ = 0;

@@ -16,6 +16,7 @@ namespace pygpt {
 namespace {
 
 constexpr std::string_view kFirstLine = "pygpt 1";
+constexpr std::array<std::string_view, 5> kGroups = {"config", "default", "blob", "tensor", "end"};
 constexpr std::array<std::string_view, 5> kBlobNames = {"tokenizer.json", "chat_template.jinja", "chat.json",
                                                         "provenance.json", "known_answers.json"};
 constexpr std::array<std::string_view, 6> kDefaultNames = {"temperature", "top_k", "top_k_ties",
@@ -131,7 +132,14 @@ class HeaderReader {
                   join("the file has version ", *version, ", this library reads version 1: re-export the model"));
   }
 
-  void advance() { words_ = split(lines_.next()); }
+  void advance() {
+    words_ = split(lines_.next());
+    if (std::ranges::find(kGroups, words_[0]) == kGroups.end()) refuse_line("unknown to version 1");
+  }
+
+  [[noreturn]] void refuse_line(const char* why) const {
+    lines_.refuse("invalid_header", join("the line \"", words_[0].substr(0, 40), "\" is ", why));
+  }
 
   void want_words(size_t count, const char* shape) const {
     if (words_.size() != count) lines_.refuse("invalid_header", join("the line must read \"", shape, "\""));
@@ -152,7 +160,7 @@ class HeaderReader {
     want_words(3, "default KEY VALUE");
     const auto place = std::ranges::find(kDefaultNames, words_[1]) - kDefaultNames.begin();
     if (place == std::ssize(kDefaultNames))
-      lines_.refuse("invalid_header", join("default ", words_[1], " is unknown to this version"));
+      lines_.refuse("invalid_header", join("default ", words_[1], " is unknown to version 1"));
     if (place < next_default_)
       lines_.refuse("invalid_header", join("default ", words_[1], " is repeated or out of order"));
     next_default_ = place + 1;
@@ -182,7 +190,7 @@ class HeaderReader {
     want_words(5, "blob NAME OFFSET BYTES CRC32C");
     const auto place = std::ranges::find(kBlobNames, words_[1]) - kBlobNames.begin();
     if (place == std::ssize(kBlobNames))
-      lines_.refuse("invalid_header", join("blob ", words_[1], " is unknown to this version"));
+      lines_.refuse("invalid_header", join("blob ", words_[1], " is unknown to version 1"));
     if (place < next_blob_) lines_.refuse("invalid_header", join("blob ", words_[1], " is repeated or out of order"));
     next_blob_ = place + 1;
     header_.blobs.push_back({std::string(words_[1]), extent_of(lines_, std::span(words_).subspan(2))});
@@ -193,10 +201,12 @@ class HeaderReader {
   void read_tensors() {
     const int64_t first_line = lines_.line_start();
     while (words_[0] == "tensor") {
+      if (words_.size() > 8) lines_.refuse("invalid_shape", "a tensor has two dimensions, ROWS and COLS");
       want_words(8, "tensor NAME FORMAT ROWS COLS OFFSET BYTES CRC32C");
       header_.tensors.push_back(tensor_of_line());
       advance();
     }
+    if (words_[0] != "end") refuse_line("misplaced");
     const auto specs = tensor_specs(header_.config);
     check_names(specs, first_line);
     for (size_t i = 0; i < specs.size(); ++i) check_tensor(specs[i], header_.tensors[i]);
@@ -212,9 +222,9 @@ class HeaderReader {
     if (rows == 0 || cols == 0) lines_.refuse("invalid_shape", join("tensor ", words_[1], " has no elements"));
     if (!checked_multiply(rows, cols))
       lines_.refuse("size_overflow", join("tensor ", words_[1], ": ROWS times COLS overflows"));
-    return {{std::string(words_[1]), TensorKind::vector, rows, cols},
-            *format,
-            extent_of(lines_, std::span(words_).subspan(5))};
+    // Apart, because it may throw: GCC 12 would then destroy the inner list of the line below twice.
+    const Extent extent = extent_of(lines_, std::span(words_).subspan(5));
+    return {{std::string(words_[1]), TensorKind::vector, rows, cols}, *format, extent};
   }
 
   void check_names(const std::vector<TensorSpec>& specs, int64_t offset) const {
@@ -266,8 +276,6 @@ class HeaderReader {
   }
 
   void read_end() {
-    if (words_[0] != "end")
-      lines_.refuse("invalid_header", join("unknown or misplaced line \"", words_[0].substr(0, 40), "\""));
     want_words(2, "end CRC32C");
     const auto crc = parse_checksum(words_[1]);
     const auto above = std::as_bytes(std::span(text_.substr(0, static_cast<size_t>(lines_.line_start()))));

@@ -22,15 +22,17 @@ constexpr const char* kExport = "run `pygpt export` on it";
 constexpr Signature kSignatures[] = {
     {"PK\x03\x04"sv, "a ZIP archive, probably a PyTorch checkpoint", kExport},
     {"\x80\x02"sv, "a pickle, probably an old PyTorch checkpoint", kExport},
+    {"\x80\x03"sv, "a pickle", kExport},
     {"\x80\x04"sv, "a pickle", kExport},
+    {"\x80\x05"sv, "a pickle", kExport},
     {"GGUF"sv, "a GGUF file", "export the checkpoint that it was made from"},
     {"\x7f"
      "ELF"sv,
      "a program", "give the path of a model"},
     {"version https://git-lfs"sv, "a git-lfs pointer", "run `git lfs pull`"},
     {"<!DOCTYPE"sv, "a web page", "download the file itself"},
+    {"<!doctype"sv, "a web page", "download the file itself"},
     {"<html"sv, "a web page", "download the file itself"},
-    {"\xef\xbb\xbf"sv, "a text file with a byte order mark", "copy the file in binary mode"},
 };
 
 /// safetensors: a little-endian length, then a JSON object.
@@ -50,7 +52,8 @@ void refuse_other_formats(std::string_view start) {
     throw ModelFileError("too_short", "first line", 0,
                          join("the file has ", start.size(), " bytes: it is empty or its copy was cut"));
   }
-  if (start.starts_with(kMagic)) return;
+  if (start.starts_with(kMagic) || start.starts_with("\xef\xbb\xbfpygpt "))
+    return;  // a byte order mark is the header's fault
   for (const Signature& signature : kSignatures) {
     if (start.starts_with(signature.prefix)) refuse(signature.what, signature.way_out);
   }
