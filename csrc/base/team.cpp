@@ -1,5 +1,6 @@
 #include "base/team.h"
 
+#include <new>
 #include <system_error>
 
 namespace pygpt {
@@ -19,6 +20,7 @@ inline void pause() noexcept {
 }  // namespace
 
 Team::Team(int workers) {
+  helpers_.reserve(static_cast<size_t>(workers));  // a thread whose handle has no place could not be joined
   try {
     // A helper learns the team's size with its first job, so that a thread that cannot be had just makes a smaller
     // team.
@@ -28,7 +30,8 @@ Team::Team(int workers) {
     }
   } catch (const std::system_error&) {
     // "Resource temporarily unavailable": a limit on threads. What there is serves.
-    return;
+  } catch (const std::bad_alloc&) {
+    // No memory for one more: the same.
   }
 }
 

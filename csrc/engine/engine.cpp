@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <new>
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/error.h"
@@ -102,7 +104,8 @@ void Engine::check_request(Request& request) const {
     check(id >= 0 && id < limits_.vocab_size && std::isfinite(bias), "logit_bias holds ", id, ": ", bias);
   }
   check(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 && sampling.min_p >= 0 &&
-            sampling.repetition_penalty > 0,
+            sampling.repetition_penalty > 0 && std::isfinite(sampling.presence_penalty) &&
+            std::isfinite(sampling.frequency_penalty),
         "a sampling parameter is out of range");
   const bool longer = std::ssize(request.prompt) > limits_.context_length;
   check(!longer || (request.overflow != Overflow::stop && !request.logits && request.prompt_logprobs < 0),
@@ -116,11 +119,14 @@ void Engine::check_request(Request& request) const {
 std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
   for (Request& request : requests) check_request(request);
   auto ticket = std::make_shared<Ticket>(requests.size());
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (Request& request : requests) {
+    sequences.push_back(std::make_unique<Sequence>(std::move(request), ticket, std::ssize(sequences), limits_));
+  }
   {
     const std::lock_guard lock(mutex_);
     if (closing_) throw EngineClosed("the engine was closed");
-    for (size_t i = 0; i < requests.size(); ++i)
-      inbox_.push_back({std::move(requests[i]), ticket, static_cast<int64_t>(i)});
+    inbox_.insert(inbox_.end(), std::make_move_iterator(sequences.begin()), std::make_move_iterator(sequences.end()));
   }
   arrived_.notify_all();
   return ticket;
@@ -128,21 +134,18 @@ std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
 
 void Engine::run_loop() noexcept {
   Results results;
+  std::exception_ptr failure;  // of the last turn: every request is told before the next one
   while (wait_for_work()) {
     try {
+      if (failure) fail_all(failure);
+      failure = nullptr;
       admit();
       step(results);
-    } catch (const std::bad_alloc&) {
-      scheduler_->fail_all(Fault::memory,
-                           "the system is out of memory: run fewer requests at once, or pass a smaller max_context");
-    } catch (const OutOfMemory& error) {
-      scheduler_->fail_all(Fault::memory, error.what());
-    } catch (const std::exception& error) {
-      scheduler_->fail_all(Fault::other, error.what());
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
     }
   }
-  admit();
-  scheduler_->cancel_all();
+  while (!end_all()) std::this_thread::yield();
 }
 
 /// Sleeps while there is nothing to do. False when the engine closes.
@@ -152,16 +155,34 @@ bool Engine::wait_for_work() {
   return !closing_;
 }
 
-/// Hands what has arrived to the scheduler.
+/// Hands what has arrived to the scheduler. Where memory runs out, the rest stays where it is.
 void Engine::admit() {
-  std::vector<Arrival> arrivals;
-  {
-    const std::lock_guard lock(mutex_);
-    arrivals.swap(inbox_);
+  const std::lock_guard lock(mutex_);
+  for (; !inbox_.empty(); inbox_.pop_front()) scheduler_->add(std::move(inbox_.front()));
+}
+
+/// Ends every request with the error that a step threw.
+void Engine::fail_all(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const OutOfMemory& error) {
+    scheduler_->fail_all(Fault::memory, error.what());
+  } catch (const std::bad_alloc&) {
+    scheduler_->fail_all(Fault::memory,
+                         "the system is out of memory: run fewer requests at once, or pass a smaller max_context");
+  } catch (const std::exception& error) {
+    scheduler_->fail_all(Fault::other, error.what());
   }
-  for (Arrival& arrival : arrivals) {
-    scheduler_->add(
-        std::make_unique<Sequence>(std::move(arrival.request), std::move(arrival.ticket), arrival.index, limits_));
+}
+
+/// Cancels every request. False if there was no memory to tell of it: once more, then.
+bool Engine::end_all() noexcept {
+  try {
+    admit();
+    scheduler_->cancel_all();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
   }
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <condition_variable>
+#include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -45,18 +47,14 @@ class Engine {
   int64_t max_running() const noexcept { return max_running_; }
 
  private:
-  struct Arrival {
-    Request request;
-    std::shared_ptr<Ticket> ticket;
-    int64_t index;
-  };
-
   void make_backend(const EngineOptions& options);
   void check_request(Request& request) const;
   void run_loop() noexcept;
   bool wait_for_work();
   void admit();
   void step(Results& results);
+  void fail_all(const std::exception_ptr& failure);
+  bool end_all() noexcept;
 
   std::shared_ptr<const ModelFile> file_;
   SequenceLimits limits_{};
@@ -67,7 +65,7 @@ class Engine {
 
   std::mutex mutex_;
   std::condition_variable arrived_;
-  std::vector<Arrival> inbox_;
+  std::deque<std::unique_ptr<Sequence>> inbox_;
   bool closing_ = false;
   std::mutex close_mutex_;
   std::thread thread_;  // last: it uses everything above

@@ -7,7 +7,9 @@
 namespace pygpt {
 
 Scheduler::Scheduler(Backend& backend, const Limits& limits)
-    : backend_(backend), limits_(limits), pool_(backend.info().page_capacity) {}
+    : backend_(backend), limits_(limits), pool_(backend.info().page_capacity) {
+  running_.reserve(static_cast<size_t>(limits.max_running));
+}
 
 bool Scheduler::next(Batch& batch) {
   drop_cancelled();
@@ -22,12 +24,12 @@ void Scheduler::drop_cancelled() {
     if (sequence->cancelled()) sequence->finish(Finish::cancelled);
   }
   retire();
-  std::erase_if(waiting_, [](const auto& sequence) {
-    if (!sequence->cancelled()) return false;
+  for (auto& sequence : waiting_) {
+    if (!sequence->cancelled()) continue;
     sequence->finish(Finish::cancelled);
     sequence->publish();
-    return true;
-  });
+  }
+  std::erase_if(waiting_, [](const auto& sequence) { return sequence->finished(); });
 }
 
 void Scheduler::start_waiting() {
@@ -41,7 +43,7 @@ void Scheduler::start_waiting() {
 bool Scheduler::start(Sequence& sequence) {
   const int64_t pages = pages_for(sequence.positions_needed());
   if (pool_.available() < pages) return false;
-  for (int64_t i = 0; i < pages; ++i) sequence.cache.append(pool_.take());
+  sequence.cache.grow(pages, pool_);
   sequence.started();
   return true;
 }
@@ -99,8 +101,7 @@ void Scheduler::retire() {
 }
 
 void Scheduler::finish_all(Finish finish, Fault fault, const std::string& message) {
-  for (auto& sequence : waiting_) running_.push_back(std::move(sequence));
-  waiting_.clear();
+  for (; !waiting_.empty(); waiting_.pop_front()) running_.push_back(std::move(waiting_.front()));
   for (auto& sequence : running_) sequence->finish(finish, fault, message);
   retire();
 }

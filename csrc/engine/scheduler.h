@@ -20,7 +20,8 @@ class Scheduler {
 
   Scheduler(Backend& backend, const Limits& limits);
 
-  void add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+  /// Takes the sequence. Throws std::bad_alloc, and then has not taken it.
+  void add(std::unique_ptr<Sequence>&& sequence) { waiting_.push_back(std::move(sequence)); }
 
   bool idle() const { return waiting_.empty() && running_.empty(); }
 
@@ -30,7 +31,7 @@ class Scheduler {
   /// Hands the answers of the batch to their sequences, and frees what the finished ones held.
   void accept(const Results& results, int32_t vocab_size);
 
-  /// Ends every sequence for one reason.
+  /// Ends every sequence for one reason. Where it throws std::bad_alloc, it can be called again.
   void fail_all(Fault fault, const std::string& message) { finish_all(Finish::error, fault, message); }
   void cancel_all() { finish_all(Finish::cancelled, Fault::none, ""); }
 

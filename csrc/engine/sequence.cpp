@@ -114,9 +114,9 @@ void Sequence::make_room() {
 
 void Sequence::finish(Finish finish, Fault fault, const std::string& message) {
   if (finished()) return;
+  event_.message = message;  // first: it may run out of memory
   event_.finish = finish;
   event_.fault = fault;
-  event_.message = message;
   news_ = true;
 }
 

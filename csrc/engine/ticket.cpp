@@ -1,19 +1,31 @@
 #include "engine/ticket.h"
 
+#include <algorithm>
 #include <iterator>
 
 namespace pygpt {
 namespace {
 
 constexpr auto kWakeInterval = std::chrono::milliseconds(2);
+constexpr double kLongestWait = 86400 * 365;  // seconds: no clock overflows
+
+template <class T>
+void make_room(std::vector<T>& to, const std::vector<T>& from) {
+  const size_t needed = to.size() + from.size();
+  if (needed > to.capacity()) to.reserve(std::max(needed, 2 * to.capacity()));
+}
 
 template <class T>
 void move_behind(std::vector<T>& to, std::vector<T>& from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
-/// Adds `event` to what has not been seen yet of the same request.
+/// Adds `event` to what has not been seen yet of the same request. Where memory runs out, both stay as they were.
 void merge(Event& pending, Event& event) {
+  make_room(pending.token_ids, event.token_ids);
+  make_room(pending.logprobs, event.logprobs);
+  make_room(pending.prompt_logprobs, event.prompt_logprobs);
+  make_room(pending.logits, event.logits);
   move_behind(pending.token_ids, event.token_ids);
   move_behind(pending.logprobs, event.logprobs);
   move_behind(pending.prompt_logprobs, event.prompt_logprobs);
@@ -22,6 +34,7 @@ void merge(Event& pending, Event& event) {
   event.logprobs = std::move(pending.logprobs);
   event.prompt_logprobs = std::move(pending.prompt_logprobs);
   event.logits = std::move(pending.logits);
+  event.logits_width = std::max(event.logits_width, pending.logits_width);
   pending = std::move(event);  // the newest word on everything else
 }
 
@@ -34,13 +47,15 @@ Ticket::Ticket(size_t requests) : cancelled_(requests), pending_(requests), fres
 std::vector<Event> Ticket::poll(double timeout_s, bool until_done) {
   std::unique_lock lock(mutex_);
   const auto ready = [&] { return until_done ? running_ == 0 : any_fresh_; };
-  const auto timeout = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
+  const double seconds = timeout_s > 0 ? std::min(timeout_s, kLongestWait) : 0;  // NaN does not wait
+  const auto timeout = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   if (!news_.wait_for(lock, timeout, ready)) return {};
   return take();
 }
 
 std::vector<Event> Ticket::take() {
   std::vector<Event> events;
+  events.reserve(static_cast<size_t>(std::ranges::count(fresh_, true)));  // below, nothing may fail half-way
   for (size_t i = 0; i < pending_.size(); ++i) {
     if (!fresh_[i]) continue;
     events.push_back(std::move(pending_[i]));
@@ -63,7 +78,7 @@ bool Ticket::done() const {
   return running_ == 0;
 }
 
-void Ticket::publish(Event event) {
+void Ticket::publish(Event&& event) {
   const auto now = Clock::now();
   const bool ended = event.finish.has_value();
   bool wake = false;

@@ -33,7 +33,8 @@ class Ticket {
   }
 
   /// Adds to what the caller will see of request event.index. Wakes it at once for an end, else at most every 2 ms.
-  void publish(Event event);
+  /// Throws std::bad_alloc, and then has changed nothing.
+  void publish(Event&& event);
 
  private:
   using Clock = std::chrono::steady_clock;

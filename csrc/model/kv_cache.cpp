@@ -24,6 +24,12 @@ int32_t PagePool::take() {
   return page;
 }
 
+void KvCache::grow(int64_t pages, PagePool& pool) {
+  pages_.reserve(pages_.size() +
+                 static_cast<size_t>(pages));  // before a page is taken: none is lost if memory runs out
+  for (int64_t i = 0; i < pages; ++i) pages_.push_back(pool.take());
+}
+
 void KvCache::truncate(int64_t positions, PagePool& pool) {
   while (static_cast<int64_t>(pages_.size()) > pages_for(positions)) {
     pool.give_back(pages_.back());

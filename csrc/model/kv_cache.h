@@ -50,7 +50,8 @@ class KvCache {
  public:
   const std::vector<int32_t>& pages() const noexcept { return pages_; }
 
-  void append(int32_t page) { pages_.push_back(page); }
+  /// Takes `pages` more from the pool. Precondition: that many are available.
+  void grow(int64_t pages, PagePool& pool);
 
   /// Keeps the pages of the first `positions`, gives the others back.
   void truncate(int64_t positions, PagePool& pool);

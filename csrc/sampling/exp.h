@@ -7,10 +7,10 @@
 
 namespace pygpt::sampling {
 
-/// e^x for x <= 0, within 2 units in the last place; exactly 1 at 0 and exactly 0 below -87.
+/// e^x for x <= 0, within 2 units in the last place; exactly 1 at 0, exactly 0 below -87 and for NaN.
 /// exp(x) = 2^n exp(r), |r| <= ln(2)/2, with the degree-5 polynomial of Cephes' expf (Moshier 1989).
 PYGPT_HOST_DEVICE inline float exp_nonpositive(float x) {
-  if (x < -87.0f) return 0.0f;
+  if (!(x >= -87.0f)) return 0.0f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   const float shifted = add(multiply(x, 1.44269504f), kRound);
   const float n = add(shifted, -kRound);

@@ -47,7 +47,7 @@ void CpuBackend::clear_page(int32_t page) {
 
 void CpuBackend::run(const Batch& batch, const Plan&, Results& results) {
   const auto outputs = std::ranges::count_if(batch.rows, [](const Row& row) { return row.want != Want::nothing; });
-  if (outputs > last_.rows()) {
+  if (outputs > logits_.rows()) {  // of the two the one that is replaced last, should memory run out between them
     // Grown when first needed: most callers never want the logits of a whole prompt.
     last_ = RowBuffer(outputs, config_.d_model);
     logits_ = RowBuffer(outputs, config_.padded_vocab_size);
