@@ -1,0 +1,103 @@
+#include "model/config.h"
+
+#include <string>
+
+#include "check.h"
+#include "model/builder.h"
+
+namespace pygpt::test {
+namespace {
+
+ConfigLines small_config() {
+  ConfigLines lines;
+  for (const std::string& line : small_model().lines) {
+    if (!line.starts_with("config ")) continue;
+    const size_t space = line.find(' ', 7);
+    lines.emplace_back(line.substr(7, space - 7), line.substr(space + 1));
+  }
+  return lines;
+}
+
+void expect_refused(const std::string& key, const std::string& value) {
+  ConfigLines lines = small_config();
+  for (auto& [name, text] : lines) {
+    if (name == key) text = value;
+  }
+  const auto error = expect_throws<ModelFileError>([&] { parse_config(lines); }, key + " " + value);
+  expect_equal(error.code, "invalid_config", key + " " + value);
+  expect(std::string(error.what()).find(key) != std::string::npos, error.what());
+}
+
+void values() {
+  for (const char* key :
+       {"n_layer", "n_head", "head_dim", "d_model", "d_ff", "context_length", "vocab_size", "padded_vocab_size"}) {
+    for (const char* value : {"0", "-1", "1.5", "01", "+1", "1e3", "nan", "none", "9223372036854775807",
+                              "9223372036854775808", "1000000000"}) {
+      expect_refused(key, value);
+    }
+  }
+  for (const char* value : {"-0.1", "1.5", "1e-5", "nan", "inf", "none"}) expect_refused("norm_epsilon", value);
+  for (const char* value : {"0", "0.0", "-1", "1001", "inf", "none"}) expect_refused("attention_scale", value);
+  for (const char* key : {"tied_head", "qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "head_bias"}) {
+    for (const char* value : {"1", "True", "none"}) expect_refused(key, value);
+  }
+  for (const char* value : {"swish", "Relu", "none"}) expect_refused("activation", value);
+  expect_refused("norm", "rms_norm");
+  expect_refused("position", "rotary");
+}
+const Test values_test{"a value out of its range is refused, and the error names the key", values};
+
+void together() {
+  expect_refused("padded_vocab_size", "10");
+  for (const char* value : {"11", "-1", "1.5", "x"}) expect_refused("start_token", value);
+  for (const char* value : {"11", "1,11", "1,,2", "1,2,3,4,5,6,7,8,9,10,1,2,3,4,5,6,7"})
+    expect_refused("stop_tokens", value);
+}
+const Test together_test{"values that contradict each other are refused", together};
+
+void keys() {
+  const ConfigLines good = small_config();
+  for (size_t i = 0; i < good.size(); ++i) {
+    ConfigLines missing = good;
+    missing.erase(missing.begin() + static_cast<ptrdiff_t>(i));
+    expect_code("invalid_config", [&] { parse_config(missing); }, good[i].first + " missing");
+    ConfigLines repeated = good;
+    repeated.insert(repeated.begin() + static_cast<ptrdiff_t>(i), good[i]);
+    expect_code("invalid_config", [&] { parse_config(repeated); }, good[i].first + " repeated");
+    ConfigLines unknown = good;
+    unknown[i].first += "x";
+    expect_code("invalid_config", [&] { parse_config(unknown); }, good[i].first + " unknown");
+    if (i == 0) continue;
+    ConfigLines swapped = good;
+    std::swap(swapped[i], swapped[i - 1]);
+    expect_code("invalid_config", [&] { parse_config(swapped); }, good[i].first + " out of order");
+  }
+  expect_code("invalid_config", [] { parse_config({}); }, "nothing");
+}
+const Test keys_test{"a key that is missing, repeated, unknown or out of order is refused", keys};
+
+/// The builder lists the tensors by docs/format.md in its own way.
+void specs() {
+  for (const bool tied : {false, true}) {
+    for (const bool biases : {false, true}) {
+      const Parts parts = small_model({.n_layer = 2, .tied_head = tied, .biases = biases});
+      ConfigLines config;
+      std::string wanted;
+      for (const std::string& line : parts.lines) {
+        std::istringstream words(line);
+        std::string kind, first, second, rows, cols;
+        words >> kind >> first >> second >> rows >> cols;
+        if (kind == "config") config.emplace_back(first, second);
+        if (kind == "tensor") wanted += first + " " + rows + " " + cols + "\n";
+      }
+      std::string found;
+      for (const TensorSpec& spec : tensor_specs(parse_config(config)))
+        found += join(spec.name, " ", spec.rows, " ", spec.cols, "\n");
+      expect_equal(found, wanted);
+    }
+  }
+}
+const Test specs_test{"a config implies the tensors of docs/format.md, with their shapes, in order", specs};
+
+}  // namespace
+}  // namespace pygpt::test
