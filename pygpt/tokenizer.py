@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from pygpt.errors import InvalidRequestError
+from pygpt.kinds import shown
+
+MAX_VOCAB_SIZE = 1 << 24  # of a tokenizer that no model limits
 
 # Any one code point, newlines too: "." would skip them, and the (?s) of other dialects is unknown to
 # Oniguruma.
@@ -21,24 +25,28 @@ class Tokenizer:
     """A tokenizer of the `tokenizers` library, with a fast way for character vocabularies.
 
     Attributes:
-        vocab_size: number of token ids; they run from 0 to vocab_size - 1.
+        token_ids: all that there are.
+        vocab_size: one more than the largest of them.
         special_tokens: id of each special token, by the way it is written.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
-        tokenizer.encode_special_tokens = (
-            True  # what a text holds is text, also where it looks like a special token
-        )
-        self.vocab_size: int = tokenizer.get_vocab_size()
+        # What a text holds is text, also where it looks like a special token.
+        tokenizer.encode_special_tokens = True
+        # Files of other tools may carry these; a text that is cut or filled up in silence is another text.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        description = json.loads(tokenizer.to_str())
+        self.token_ids = frozenset(_described_ids(description))
+        self.vocab_size = max(self.token_ids, default=-1) + 1
         added = tokenizer.get_added_tokens_decoder()
-        self.special_tokens = {token.content: index for index, token in added.items() if token.special}
+        self.special_tokens = {t.content: index for index, t in added.items() if t.special and t.content}
         self._special_ids = frozenset(self.special_tokens.values())
         longest_first = sorted(map(re.escape, self.special_tokens), key=len, reverse=True)
         self._special_pattern = re.compile(
             "(" + ("|".join(longest_first) or "(?!)") + ")"
         )  # (?!) matches nothing
-        description = json.loads(tokenizer.to_str())
         self._decoder: str | None = (description["decoder"] or {}).get("type")
         self._characters = _characters(description)
         self._id_of = {character: index for index, character in enumerate(self._characters or "")}
@@ -63,16 +71,30 @@ class Tokenizer:
         return cls.from_characters(sorted(set(text)))
 
     @classmethod
-    def from_json(cls, text: str) -> Tokenizer:
+    def from_json(cls, text: str, *, vocab_size: int = MAX_VOCAB_SIZE) -> Tokenizer:
         """The tokenizer that a `tokenizer.json` describes.
 
+        Args:
+            vocab_size: of the model: all token ids are below it.
+
         Raises:
-            InvalidRequestError: the text is not a tokenizer of the `tokenizers` library.
+            InvalidRequestError: the text is not a tokenizer of the `tokenizers` library, or has other ids.
         """
-        try:
+        with _library("tokenizer", "not a valid tokenizer.json"):
+            # Before the library sees them: it walks from 0 to the largest id, and that may be 2**32 - 1.
+            _check_ids(json.loads(text), vocab_size)
             return cls(tokenizers.Tokenizer.from_str(text))
-        except Exception as error:  # the library raises bare Exception
-            raise InvalidRequestError("tokenizer", f"not a valid tokenizer.json: {error}") from error
+
+    def try_out(self) -> None:
+        """Encode and decode something: a tokenizer may load and then fail on every text.
+
+        Raises:
+            InvalidRequestError: the library panics. That it lacks the characters is no failure.
+        """
+        with _library("tokenizer", "it fails on a plain text"), suppress(Exception):  # but not a panic
+            self._tokenizer.encode("a", add_special_tokens=False)
+        with _library("tokenizer", "it fails on a token"):
+            self._tokenizer.decode([0], skip_special_tokens=False)
 
     def to_json(self) -> str:
         """The `tokenizer.json` that `from_json` reads; the same tokenizer always gives the same text."""
@@ -103,8 +125,9 @@ class Tokenizer:
                 param,
                 f"has a lone surrogate, {text[error.start]!a}, at position {error.start}: no Unicode text",
             ) from None
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        with _library(param, f"the tokenizer cannot read {shown(text)}"):
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            return ids
 
     def encode_marked(self, text: str, mark: str, *, param: str = "text") -> list[int]:
         """As `encode` with special tokens, but those that `broken_up` broke are plain text; the marks
@@ -135,8 +158,14 @@ class Tokenizer:
                 )
         if self._characters is not None:
             return "".join([self._characters[token] for token in ids])
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
-        return text
+        with _library("ids", "the tokenizer cannot write these tokens"):
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+            return text
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """As `decode`, but an id that has no token is no text: a model may know more ids than its
+        tokenizer."""
+        return self.decode([token for token in ids if token in self.token_ids])
 
     def is_special(self, token: int) -> bool:
         return token in self._special_ids
@@ -147,9 +176,11 @@ class Tokenizer:
 
         None where that depends on its neighbours (decoders that join words).
         """
+        content = self._tokenizer.id_to_token(token)
+        if content is None:
+            return b""
         if self._decoder not in ("Fuse", "ByteLevel"):
             return None
-        content = self._tokenizer.id_to_token(token) or ""
         if self._decoder == "ByteLevel" and all(character in _BYTE_OF for character in content):
             return bytes(_BYTE_OF[character] for character in content)
         return content.encode()
@@ -210,16 +241,48 @@ def _checked(characters: list[str]) -> list[str]:
 
 def _characters(description: dict[str, Any]) -> list[str] | None:
     """The characters by id if this is a tokenizer of `from_characters`, else None."""
-    splitter = description["pre_tokenizer"] or {}
+    model = description["model"]
     if (
-        description["model"]["type"] != "WordLevel"
+        model["type"] != "WordLevel"
         or description["normalizer"] is not None
         or description["added_tokens"]
-        or splitter.get("pattern") != {"Regex": _ANY_CHARACTER}
+        or (description["pre_tokenizer"] or {}).get("pattern") != {"Regex": _ANY_CHARACTER}
+        or description["pre_tokenizer"].get("behavior") != "Isolated"
+        or description["pre_tokenizer"].get("invert")
+        or description["decoder"] != {"type": "Fuse"}
+        or model["unk_token"] in model["vocab"]  # then it reads what it does not know
     ):
         return None
-    characters = sorted(description["model"]["vocab"], key=description["model"]["vocab"].__getitem__)
-    return characters if all(len(character) == 1 for character in characters) else None
+    characters = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    dense = [model["vocab"][character] for character in characters] == list(range(len(characters)))
+    return characters if dense and all(len(character) == 1 for character in characters) else None
+
+
+@contextmanager
+def _library(param: str, trouble: str) -> Iterator[None]:
+    """What goes wrong in the library as InvalidRequestError: it raises bare Exceptions, and where its Rust
+    panics, a BaseException of its own."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, InvalidRequestError):
+        raise
+    except BaseException as error:
+        raise InvalidRequestError(param, f"{trouble}: {error}") from error
+
+
+def _described_ids(description: dict[str, Any]) -> list[Any]:
+    """The ids of a tokenizer.json as they are written there: those of its vocabulary and of added tokens."""
+    vocabulary = description["model"].get("vocab", {})
+    # A list is a Unigram's: the place is the id.
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+    return ids + [each["id"] for each in description.get("added_tokens") or ()]
+
+
+def _check_ids(description: Any, vocab_size: int) -> None:
+    """Raises ValueError, or what a description of another form leads to."""
+    for token in _described_ids(description):
+        if type(token) is not int or not 0 <= token < vocab_size:
+            raise ValueError(f"the token id {shown(token)} is not in the model's 0..{vocab_size - 1}")
 
 
 def _byte_alphabet() -> dict[int, str]:
