@@ -31,7 +31,7 @@ class Engine {
   /// Throws Error, OutOfMemory, DeviceError.
   Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& options);
 
-  /// Cancels what runs and joins the threads. In a forked child, where they do not exist, see abandon().
+  /// Cancels what runs and joins the threads. Not to be called in a forked child, where they do not exist.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

@@ -62,19 +62,41 @@ bool Scheduler::clear_pages(Sequence& sequence, int64_t positions) {
   }
 }
 
-/// One row for each sequence that is past its prompt, and prompts in order of arrival up to the chunk.
+/// One row for each sequence that is past its prompt, then chunks of those that read.
 void Scheduler::collect_rows() {
   rows_.clear();
   views_.clear();
-  int64_t left = limits_.chunk;
-  for (auto& sequence : running_) {
-    const bool decoding = sequence->rows_waiting() == 1;
-    const int64_t count = decoding ? 1 : std::min(left, sequence->rows_waiting());
-    views_.push_back(sequence->view(sequence->cache));
-    if (!clear_pages(*sequence, sequence->positions_after(count))) continue;
-    if (!decoding) left -= count;
-    sequence->append_rows(count, static_cast<int32_t>(views_.size()) - 1, rows_);
+  for (const auto& sequence : running_) views_.push_back(sequence->view(sequence->cache));
+  for (int32_t place = 0; place < std::ssize(running_); ++place) {
+    if (running_[static_cast<size_t>(place)]->rows_waiting() == 1) append_rows(place, 1);
   }
+  sort_readers();
+  int64_t left = limits_.chunk;
+  for (const int32_t place : readers_) left -= append_rows(place, left);
+}
+
+/// Prompts in order of arrival; those that read their window anew, taking turns, behind them or every other time
+/// before.
+void Scheduler::sort_readers() {
+  readers_.clear();
+  for (int32_t place = 0; place < std::ssize(running_); ++place) {
+    if (running_[static_cast<size_t>(place)]->rows_waiting() > 1) readers_.push_back(place);
+  }
+  const auto anew = std::ranges::stable_partition(
+      readers_, [&](int32_t place) { return !running_[static_cast<size_t>(place)]->reads_anew(); });
+  if (anew.empty()) return;
+  ++turn_;
+  std::ranges::rotate(anew, anew.begin() + static_cast<ptrdiff_t>(turn_ / 2 % anew.size()));
+  if (turn_ % 2 == 0) std::ranges::rotate(readers_, anew.begin());
+}
+
+/// Appends up to `count` of the next rows of the sequence at `place`; how many it were.
+int64_t Scheduler::append_rows(int32_t place, int64_t count) {
+  Sequence& sequence = *running_[static_cast<size_t>(place)];
+  count = std::min(count, sequence.rows_waiting());
+  if (!clear_pages(sequence, sequence.positions_after(count))) return 0;
+  sequence.append_rows(count, place, rows_);
+  return count;
 }
 
 void Scheduler::accept(const Results& results, int32_t vocab_size) {

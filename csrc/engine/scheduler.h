@@ -42,6 +42,8 @@ class Scheduler {
   bool start(Sequence& sequence);
   bool clear_pages(Sequence& sequence, int64_t positions);
   void collect_rows();
+  void sort_readers();
+  int64_t append_rows(int32_t place, int64_t count);
   void retire();
 
   Backend& backend_;
@@ -51,6 +53,8 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> running_;
   std::vector<Row> rows_;
   std::vector<SequenceView> views_;
+  std::vector<int32_t> readers_;  // places in running_ of who has more than one row to run, whose turn it is first
+  uint64_t turn_ = 0;
 };
 
 }  // namespace pygpt

@@ -30,6 +30,9 @@ class Sequence {
   /// Rows that it has yet to run before it can choose its next token.
   int64_t rows_waiting() const { return std::ssize(window_) - computed_; }
 
+  /// Whether it has generated already and reads what is left of its window from the start.
+  bool reads_anew() const { return sampler_.count() > 0 && rows_waiting() > 1; }
+
   /// Positions that the cache holds once the next `count` rows have run.
   int64_t positions_after(int64_t count) const { return computed_ + count; }
 

@@ -117,6 +117,37 @@ void chunks() {
 }
 const Test chunks_test{"prompts run in chunks, in order of arrival, beside the decodes of others", chunks};
 
+/// Steps until request `index` of the ticket has ended.
+int steps_until_end(Harness& harness, Ticket& ticket, int64_t index) {
+  for (int steps = 1;; ++steps) {
+    expect(steps < 1000, "the request never ends");
+    harness.step();
+    for (const Event& event : ticket.poll(0, false)) {
+      if (event.finish && event.index == index) return steps;
+    }
+  }
+}
+
+void sliding_beside_prompts() {
+  // Each slides: it reads 16 positions, two chunks, for each token.
+  const Request slides{.prompt = prompt_of(16), .max_tokens = 200, .overflow = Overflow::slide};
+  Harness harness({.context = 16, .chunk = 8, .max_running = 4});
+  harness.add({slides, slides, slides});
+  for (int i = 0; i < 20; ++i) harness.step();
+  const auto prompt = harness.add({{.prompt = prompt_of(12), .max_tokens = 1}});
+  expect(steps_until_end(harness, *prompt, 0) <= 4, "a prompt of two chunks gets every other one");
+}
+const Test sliding_test{"sequences that read anew for each token do not keep a prompt waiting", sliding_beside_prompts};
+
+void prompts_beside_sliding() {
+  Harness harness({.context = 16, .chunk = 8, .max_running = 2});
+  const auto slider = harness.add({{.prompt = prompt_of(16), .max_tokens = 20, .overflow = Overflow::slide}});
+  for (int i = 0; i < 4; ++i) harness.step();
+  harness.add(std::vector<Request>(300, {.prompt = prompt_of(15), .max_tokens = 1}));  // always one that reads
+  expect(steps_until_end(harness, *slider, 0) <= 20 * 2 * 2 + 4, "two chunks a token, every other chunk");
+}
+const Test beside_sliding_test{"prompts without end do not starve who reads anew", prompts_beside_sliding};
+
 void cancel() {
   Harness harness({.context = 100, .chunk = 4, .max_running = 2});
   const auto ticket = harness.add(std::vector<Request>(4, {.prompt = prompt_of(10), .max_tokens = 50}));
