@@ -23,11 +23,14 @@ struct BFloat16 {
 }
 
 [[gnu::always_inline]] inline float to_float(Half value) {
-  // Shift exponent and mantissa into place, then let a multiplication by 2^112 rebias: exact, subnormals included.
+  // Shift exponent and mantissa into place and rebias. A subnormal is given the exponent of 2^-14 and loses it again in
+  // an exact subtraction: no operand is a subnormal float, which a thread may be set to flush to zero.
   const uint32_t magnitude = (value.bits & 0x7fffu) << 13;
-  const float scaled = __builtin_bit_cast(float, magnitude) * 0x1p112f;
-  const bool special = (value.bits & 0x7c00u) == 0x7c00u;  // infinity or NaN
-  const uint32_t bits = special ? (magnitude | 0x7f800000u) : __builtin_bit_cast(uint32_t, scaled);
+  const uint32_t exponent = value.bits & 0x7c00u;
+  const float subnormal = __builtin_bit_cast(float, magnitude + 0x38800000u) - 0x1p-14f;
+  const uint32_t rebiased =
+      magnitude + (exponent == 0x7c00u ? 0x70000000u : 0x38000000u);  // infinity and NaN: 31 to 255
+  const uint32_t bits = exponent == 0 ? __builtin_bit_cast(uint32_t, subnormal) : rebiased;
   return __builtin_bit_cast(float, bits | (uint32_t{value.bits} & 0x8000u) << 16);
 }
 

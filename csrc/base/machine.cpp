@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cfenv>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -62,15 +63,30 @@ int64_t free_memory() {
   return pages > 0 && page > 0 ? pages * page : kUnlimited;
 }
 
+/// Bytes of files that the kernel keeps in this cgroup's memory and drops when somebody needs it.
+int64_t reclaimable_by_cgroup() {
+  std::ifstream file("/sys/fs/cgroup/memory.stat");
+  std::string key;
+  int64_t bytes = 0;
+  int64_t sum = 0;
+  while (file >> key >> bytes) {
+    if (key == "active_file" || key == "inactive_file") sum += bytes;
+  }
+  return sum;
+}
+
 int64_t memory_by_cgroup() {
   const int64_t limit = read_number("/sys/fs/cgroup/memory.max", kUnlimited);
   if (limit == kUnlimited) return kUnlimited;
-  return std::max<int64_t>(0, limit - read_number("/sys/fs/cgroup/memory.current", 0));
+  const int64_t used = read_number("/sys/fs/cgroup/memory.current", 0) - reclaimable_by_cgroup();
+  return std::max<int64_t>(0, limit - std::max<int64_t>(0, used));
 }
 
 }  // namespace
 
 int available_cpus() { return std::min(cpus_by_affinity(), cpus_by_quota()); }
+
+void use_exact_arithmetic() noexcept { std::fesetenv(FE_DFL_ENV); }
 
 int64_t available_memory() { return std::min(free_memory(), memory_by_cgroup()); }
 

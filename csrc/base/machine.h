@@ -11,4 +11,9 @@ int available_cpus();
 /// Bytes that can be allocated without swapping: free memory or what the cgroup leaves, whichever is smaller.
 int64_t available_memory();
 
+/// Sets this thread's arithmetic to what exactness counts on: rounding to nearest, subnormals kept. A new thread
+/// inherits its creator's, and there a library may have changed it for the whole process (-ffast-math,
+/// set_flush_denormal).
+void use_exact_arithmetic() noexcept;
+
 }  // namespace pygpt

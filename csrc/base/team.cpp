@@ -3,6 +3,8 @@
 #include <new>
 #include <system_error>
 
+#include "base/machine.h"
+
 namespace pygpt {
 namespace {
 
@@ -53,6 +55,7 @@ void Team::start(Entry entry, const void* self) noexcept {
 }
 
 void Team::help(int worker) noexcept {
+  use_exact_arithmetic();
   for (uint32_t done = 0;; ++done) {
     wait_while(jobs_, done);
     if (stopping_) return;

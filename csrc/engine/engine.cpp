@@ -17,7 +17,7 @@ constexpr int64_t kDefaultRunning = 64;
 constexpr int64_t kMostThreads = 1024;
 constexpr int64_t kSmallModel = 512 << 10;  // bytes: below, a second worker waits longer than it works
 
-int64_t gibibytes(int64_t bytes) { return bytes >> 30; }
+int64_t mebibytes(int64_t bytes) { return bytes >> 20; }
 
 int choose_workers(int threads, int64_t weight_bytes) {
   check(threads >= 0 && threads <= kMostThreads, "threads must be from 1 to ", kMostThreads, ", got ", threads);
@@ -33,6 +33,14 @@ int choose_kv_type(const std::string& name, int weight_format) {
   return *type;
 }
 
+/// Throws OutOfMemory if the rows that the engine computes in would not fit.
+void check_workspace(int64_t bytes) {
+  const int64_t available = available_memory();
+  if (bytes <= available / 10 * 9) return;
+  throw OutOfMemory(join("the engine's rows need ", mebibytes(bytes), " MiB, ", mebibytes(available),
+                         " MiB are available: free some memory, or pass a smaller max_context"));
+}
+
 /// Pages for as many sequences as may run, or as many as half of the free memory holds; never fewer than one context.
 int64_t choose_pages(int64_t page_bytes, int64_t context, int64_t sequences) {
   const int64_t per_sequence = pages_for(context);
@@ -40,8 +48,8 @@ int64_t choose_pages(int64_t page_bytes, int64_t context, int64_t sequences) {
   const auto needed = checked_multiply(per_sequence, page_bytes);
   if (!needed || *needed > available / 10 * 9) {
     throw OutOfMemory(join("the KV cache of one context of ", context, " tokens needs ",
-                           needed ? gibibytes(*needed) : INT64_MAX, " GiB (", page_bytes, " bytes for each ", kPageRows,
-                           " tokens), ", gibibytes(available), " GiB are available: pass a smaller max_context"));
+                           needed ? mebibytes(*needed) : INT64_MAX, " MiB (", page_bytes, " bytes for each ", kPageRows,
+                           " tokens), ", mebibytes(available), " MiB are available: pass a smaller max_context"));
   }
   return std::clamp(available / 2 / page_bytes, per_sequence, per_sequence * sequences);
 }
@@ -66,13 +74,15 @@ void Engine::make_backend(const EngineOptions& options) {
   const int weight_format = file_->tensor("h.0.attn.qkv").format;
   const int kv_type = choose_kv_type(options.kv_dtype, weight_format);
   const PageLayout layout(file_->config(), kv_type);
+  const auto max_rows = static_cast<int32_t>(chunk_ + max_running_);
+  check_workspace(CpuBackend::workspace_bytes(file_->config(), max_rows, max_running_));
   backend_ = std::make_unique<CpuBackend>(
       file_, CpuOptions{
                  .workers = choose_workers(options.threads, file_->size()),
                  .isa = options.isa,
                  .kv_type = kv_type,
                  .page_capacity = choose_pages(layout.page_bytes, limits_.context_length, max_running_),
-                 .max_rows = static_cast<int32_t>(chunk_ + max_running_),
+                 .max_rows = max_rows,
              });
 }
 
@@ -133,6 +143,7 @@ std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
 }
 
 void Engine::run_loop() noexcept {
+  use_exact_arithmetic();
   Results results;
   std::exception_ptr failure;  // of the last turn: every request is told before the next one
   while (wait_for_work()) {

@@ -8,6 +8,13 @@
 
 namespace pygpt {
 
+int64_t CpuBackend::workspace_bytes(const ModelConfig& config, int32_t max_rows, int64_t running) {
+  // Below 2^25 rows of below 2^25 floats, by the ranges of docs/format.md: no overflow.
+  const int64_t floats = 2 * config.d_model + config.qkv_rows() + config.attention_width() + config.d_ff + 5 * kPanel;
+  const int64_t of_outputs = config.d_model + config.padded_vocab_size + 2 * kPanel;
+  return static_cast<int64_t>(sizeof(float)) * (max_rows * floats + running * of_outputs);
+}
+
 CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& options)
     : file_(std::move(file)),
       config_(file_->config()),

@@ -39,6 +39,9 @@ class RowBuffer {
 /// A team of threads on the processor's cores.
 class CpuBackend final : public Backend {
  public:
+  /// Bytes of the rows that a backend of these options allocates, and of the logits of `running` sequences.
+  static int64_t workspace_bytes(const ModelConfig& config, int32_t max_rows, int64_t running);
+
   /// Throws DeviceError (ISA), OutOfMemory.
   CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& options);
 
