@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Error(Exception):
-    """Base of all errors that pygpt raises on purpose."""
+    """Base of all errors that pygpt raises on purpose. All can be pickled and copied."""
 
 
 class ModelFileError(Error, ValueError):
@@ -15,6 +17,7 @@ class ModelFileError(Error, ValueError):
         section: which part of it ("header", "config", "tensor h.0.attn.qkv", ...).
         offset: byte offset in the file, or None where no single byte is at fault.
         code: a short stable word for programs ("truncated", "overlap", ...).
+        message: what is wrong there.
     """
 
     def __init__(
@@ -25,16 +28,25 @@ class ModelFileError(Error, ValueError):
         super().__init__(f"{path}{where}{at}: {message} ({code})")
         self.path = path
         self.code = code
+        self.message = message
         self.section = section
         self.offset = offset
 
+    def __reduce__(self) -> tuple[type[ModelFileError], tuple[Any, ...]]:
+        # Else pickle calls the type with `args`, which is the whole text.
+        return type(self), (self.path, self.code, self.message, self.section, self.offset)
+
 
 class InvalidRequestError(Error, ValueError):
-    """A request parameter that cannot be used. `param` names it."""
+    """A request parameter that cannot be used. `param` names it, `message` says why."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(f"{param}: {message}")
         self.param = param
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[InvalidRequestError], tuple[str, str]]:
+        return type(self), (self.param, self.message)
 
 
 class UnknownParameterError(InvalidRequestError, TypeError):
