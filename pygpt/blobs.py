@@ -74,7 +74,7 @@ def file_tokenizer(file: _core.ModelFile) -> Tokenizer | None:
         tokenizer = Tokenizer.from_json(text_blob(file, name) or "", vocab_size=file.config["vocab_size"])
         tokenizer.try_out()
     except InvalidRequestError as error:
-        raise _wrong(file, name, str(error)) from error
+        raise _wrong(file, name, error.message) from error
     return tokenizer
 
 

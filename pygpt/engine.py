@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from pygpt.blobs import file_tokenizer
 from pygpt.chat import ChatTemplate
 from pygpt.completion import Completion, Score
-from pygpt.errors import EngineClosedError, ForkedEngineError, InvalidRequestError
-from pygpt.opening import describe, open_core, open_file
+from pygpt.errors import EngineClosedError, ForkedEngineError, InvalidRequestError, NumericalError
+from pygpt.opening import absolute, describe, open_core, open_file, recorded_defaults
 from pygpt.params import SamplingParams
 from pygpt.requests import Facts, Prompt, Prompts, build, listed
 from pygpt.scoring import scored
 from pygpt.stream import TextStream, read
-from pygpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,20 +65,20 @@ class Engine:
         mmap: bool = True,
         verify: Literal["auto", "full", "header", "off"] = "auto",
     ) -> None:
-        self._path = os.path.abspath(os.fspath(path))
+        self._path = absolute(path)
         self._file_options = {"mmap": mmap, "verify": verify}
         self._core_options: dict[str, Any] = {
             "device": device, "threads": threads, "max_context": max_context, "kv_dtype": kv_dtype,
         }  # fmt: skip
         self._pid = os.getpid()
         self._closed = False
-        self._file = open_file(self._path, mmap=mmap, verify=verify)
-        self._core = open_core(self._file, **self._core_options)
-        blob = self._file.blob("tokenizer.json") if "tokenizer.json" in self._file.blobs else None
-        self.tokenizer = None if blob is None else Tokenizer.from_json(blob.decode())
-        self.chat_template = ChatTemplate.from_file(self._file, self.tokenizer)
-        context: int = self._core.info["context_length"]
-        self._facts = Facts(self._file.config, self._file.defaults, context, self.tokenizer)
+        file = open_file(self._path, mmap=mmap, verify=verify)  # kept by the core alone, which close() ends
+        self.tokenizer = file_tokenizer(file)
+        self.chat_template = ChatTemplate.from_file(file, self.tokenizer)
+        defaults = recorded_defaults(file)
+        self._core = open_core(file, **self._core_options)
+        self._info = describe(file, self._core)
+        self._facts = Facts(file.config, defaults, self._info["context_length"], self.tokenizer)
 
     @overload
     def generate(self, prompt: Prompt, params: SamplingParams | None = ..., *, n: int, **keywords: Any) -> list[Completion]: ...  # noqa: E501  # fmt: skip
@@ -170,12 +171,13 @@ class Engine:
         Raises:
             ContextLengthError: a text has more tokens than the context.
             InvalidRequestError: a text of fewer than two tokens: there is nothing to predict.
+            NumericalError: the weights made no finite number.
         """
         prompts, many = listed(texts)
-        if prompts == [[]]:
-            return []
         if not many:
-            raise InvalidRequestError("texts", "must be a list of texts, or of lists of token ids")
+            if isinstance(prompts[0], str | bytes) or len(prompts[0]) > 0:
+                raise InvalidRequestError("texts", "must be a list of texts, or of lists of token ids")
+            return []
         asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
         return [scored(each, self.tokenizer) for each in self._complete(prompts, asked)]
 
@@ -184,21 +186,27 @@ class Engine:
 
         Raises:
             ContextLengthError: more tokens than the context.
+            NumericalError: the weights made no finite number.
         """
-        asked = SamplingParams(max_tokens=0, on_overflow="stop")
+        import numpy as np
+
+        # Asked for as logprobs would be: none of the prompt may be dropped.
+        asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
         requests, transcripts = build([ids], asked, self._facts)
-        requests[0].logits = True
+        requests[0].prompt_logprobs, requests[0].logits = -1, True
         self._run(requests, transcripts, until_done=True)
         logits = transcripts[0].logits
         if logits is None:
             raise EngineClosedError("the engine was closed before the logits were there")
+        if not np.isfinite(logits).all():
+            raise NumericalError("the model's logits are not finite: its weights are damaged or too large")
         return logits
 
     @property
     def info(self) -> dict[str, Any]:
         """The file, the architecture (`config`), recorded `defaults`, `provenance`, and how the engine runs
-        them."""
-        return describe(self._file, self._core)
+        them; also after close."""
+        return copy.deepcopy(self._info)
 
     def close(self) -> None:
         """Cancel what runs and free the memory. Harmless when called again; in a forked child it does

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, Literal
 
 from pygpt import _core
-from pygpt.errors import DeviceError, InvalidRequestError
-from pygpt.kinds import Choice, Integer
+from pygpt.blobs import json_blob
+from pygpt.errors import DeviceError, InvalidRequestError, ModelFileError
+from pygpt.kinds import Choice, Flag, Integer, shown
+from pygpt.params import SamplingParams
 
 FULL_VERIFY_BYTES = 64 << 20  # verify="auto": checksums of files up to this size are all checked
 
@@ -18,8 +20,20 @@ VERIFY = Choice(("auto", "full", "header", "off"))
 THREADS = Integer(1, 1024)
 
 
+def absolute(path: str | bytes | PathLike[str] | PathLike[bytes]) -> str | bytes:
+    """The path from the root on. Raises InvalidRequestError: it is none."""
+    try:
+        found = os.fspath(path)
+    except TypeError:
+        raise InvalidRequestError("path", f"must be the path of a file, got {shown(path)}") from None
+    if not found or (b"\0" if isinstance(found, bytes) else "\0") in found:  # type: ignore[operator]
+        raise InvalidRequestError("path", f"{shown(found)} can be no file's name")
+    return os.path.abspath(found)
+
+
 def open_file(path: str | bytes, *, mmap: bool, verify: str) -> _core.ModelFile:
     """The model file, checked as far as `verify` says."""
+    mmap = Flag().check("mmap", mmap)
     how: Any = VERIFY.check("verify", verify)
     if how == "auto":
         how = "full" if _size(path) <= FULL_VERIFY_BYTES else "header"
@@ -41,8 +55,24 @@ def open_core(
     )
 
 
+def recorded_defaults(file: _core.ModelFile) -> dict[str, Any]:
+    """The file's sampling defaults in their normal form, held to what a request may ask for.
+
+    Raises:
+        ModelFileError: a value that no request may have.
+    """
+    try:
+        return {name: getattr(SamplingParams(**{name: value}), name) for name, value in file.defaults.items()}
+    except InvalidRequestError as error:
+        raise ModelFileError(file.path, "invalid_default", error.message, f"default {error.param}") from error
+
+
 def describe(file: _core.ModelFile, core: _core.Engine) -> dict[str, Any]:
-    """What is open and how it runs."""
+    """What is open and how it runs, in data that outlives both.
+
+    Raises:
+        ModelFileError: the provenance is not what docs/format.md says.
+    """
     tensors = file.tensors
     return {
         "path": file.path,
@@ -51,7 +81,7 @@ def describe(file: _core.ModelFile, core: _core.Engine) -> dict[str, Any]:
         "formats": sorted({each.format for each in tensors if each.kind == "matrix"}),
         "config": dict(file.config),
         "defaults": dict(file.defaults),
-        "provenance": json.loads(file.blob("provenance.json")) if "provenance.json" in file.blobs else {},
+        "provenance": json_blob(file, "provenance.json", dict) or {},
         "device": "cpu",
         **core.info,
     }

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Literal, TypeAlias
 
 from pygpt.errors import InvalidRequestError
-from pygpt.kinds import Bias, Choice, Flag, Integer, Kind, Real, Texts, TokenIds, TopK
+from pygpt.kinds import Bias, Choice, Flag, Integer, Kind, Real, Texts, TokenIds, TopK, shown
 from pygpt.param_names import canonical
 
 Overflow: TypeAlias = Literal["slide", "shift", "stop", "error"]
@@ -97,6 +97,10 @@ class SamplingParams:
             UnknownParameterError: a name that no parameter has; the message names the nearest.
             InvalidRequestError: see `SamplingParams`.
         """
+        if base is not None and not isinstance(base, cls):
+            raise InvalidRequestError(
+                "params", f"must be SamplingParams, got {shown(base)}; or name each, as in max_tokens=5"
+            )
         values: dict[str, Any] = {}
         written: dict[str, str] = {}
         for name, value in keywords.items():

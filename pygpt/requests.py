@@ -28,6 +28,16 @@ class Facts:
     context: int
     tokenizer: Tokenizer | None
 
+    def sampled_ids(self) -> frozenset[int]:
+        """The only ids that are sampled unless a request names others; empty where all are.
+
+        A model may have more ids than its tokenizer has tokens: those would be no text. Its stop tokens end
+        one, so they count.
+        """
+        if self.tokenizer is None or len(self.tokenizer.token_ids) == self.config["vocab_size"]:
+            return frozenset()
+        return self.tokenizer.token_ids.union(self.config["stop_tokens"] or ())
+
 
 def listed(prompt: object) -> tuple[list[Any], bool]:
     """The prompts that are meant, and whether they came as a list of prompts. [] is one empty prompt."""
@@ -110,6 +120,8 @@ def _shared_fields(params: SamplingParams, facts: Facts) -> tuple[dict[str, Any]
         )
     own_stops = () if params.ignore_eos else facts.config["stop_tokens"] or ()
     policy = params.on_overflow or ("slide" if facts.config["position"] == "learned" else "stop")
+    if not params.allowed_token_ids and (sampled := facts.sampled_ids()):
+        rules["allowed_token_ids"] = sorted(sampled.union(params.stop_token_ids))
     fields = rules | {
         "max_tokens": -1 if params.max_tokens is None else params.max_tokens,
         "n_keep": params.n_keep,
@@ -152,4 +164,4 @@ def _encode(text: str | bytes, tokenizer: Tokenizer | None) -> list[int]:
 def _echo(prompt: object, ids: Sequence[int], tokenizer: Tokenizer | None) -> str:
     if isinstance(prompt, str):
         return prompt
-    return "" if tokenizer is None else tokenizer.decode(ids)
+    return "" if tokenizer is None else tokenizer.text_of(ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pygpt.completion import Completion, Score
-from pygpt.errors import InvalidRequestError
+from pygpt.errors import InvalidRequestError, NumericalError
 from pygpt.tokenizer import Tokenizer
 
 
@@ -14,6 +14,7 @@ def scored(completion: Completion, tokenizer: Tokenizer | None) -> Score:
 
     Raises:
         InvalidRequestError: the prompt has fewer than two tokens.
+        NumericalError: a token's log-probability is not finite.
     """
     ids = completion.prompt_token_ids
     if len(ids) < 2:
@@ -21,6 +22,10 @@ def scored(completion: Completion, tokenizer: Tokenizer | None) -> Score:
             "texts", f"a text of {len(ids)} token: the first of a text is not predicted"
         )
     logprobs = [each.logprob for each in completion.prompt_logprobs or ()]
+    if not all(map(math.isfinite, logprobs)):
+        raise NumericalError(
+            "the model's log-probabilities are not finite: its weights are damaged or too large"
+        )
     nll = -math.fsum(logprobs)
     size = _bytes(ids[1:], tokenizer)
     return Score(
@@ -38,5 +43,5 @@ def _bytes(ids: list[int], tokenizer: Tokenizer | None) -> int:
         return 0
     exact = [tokenizer.bytes_of(token) for token in ids]
     if any(each is None for each in exact):
-        return len(tokenizer.decode(ids).encode())
+        return len(tokenizer.text_of(ids).encode())
     return sum(len(each) for each in exact if each is not None)

@@ -280,7 +280,10 @@ def _described_ids(description: dict[str, Any]) -> list[Any]:
 
 def _check_ids(description: Any, vocab_size: int) -> None:
     """Raises ValueError, or what a description of another form leads to."""
-    for token in _described_ids(description):
+    ids = _described_ids(description)
+    if not ids:
+        raise ValueError("it has no tokens")
+    for token in ids:
         if type(token) is not int or not 0 <= token < vocab_size:
             raise ValueError(f"the token id {shown(token)} is not in the model's 0..{vocab_size - 1}")
 

@@ -74,11 +74,11 @@ class Transcript:
         """Read an event; what can be shown now, if anything.
 
         Raises:
-            InvalidRequestError: the rules leave no token to choose.
+            InvalidRequestError: the request's rules leave no token to choose.
             NumericalError, OutOfMemory, Error: the event says that the core failed.
         """
         if event.error == "constraint":
-            raise InvalidRequestError("allowed_token_ids", event.message)
+            raise self._no_choice(event.message)
         if event.error is not None:
             raise _ERRORS.get(event.error, Error)(event.message)
         if event.logits is not None:
@@ -109,6 +109,13 @@ class Transcript:
             seed=self._seed,
             sample=self._sample,
         )
+
+    def _no_choice(self, message: str | None) -> Error:
+        """That no token is left: the rule of the request that may have done it, or the model's fault."""
+        for name in ("allowed_token_ids", "logit_bias", "min_tokens"):
+            if getattr(self._params, name):
+                return InvalidRequestError(name, f"{message}")
+        return NumericalError("the model's logits leave no token to choose: its weights are damaged")
 
     def _read_tokens(self, event: _core.Event) -> None:
         self._logprobs += _frozen(event.logprobs)

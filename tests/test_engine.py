@@ -10,10 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from small_models import LETTERS, byte_tokenizer, reciting_model
+from tokenizers import decoders, models, pre_tokenizers
 
 import pygpt
-from pygpt import Completion, ContextLengthError, Engine, InvalidRequestError, NumericalError
+from pygpt import (
+    Completion,
+    ContextLengthError,
+    Engine,
+    InvalidRequestError,
+    ModelFileError,
+    NumericalError,
+)
 from pygpt.tokenizer import Tokenizer
 
 Recite = Callable[..., Engine]
@@ -406,3 +415,105 @@ def test_info_and_repr_say_what_runs(engine: Engine) -> None:
     assert info["provenance"]["family"] == "pygpt"
     assert repr(engine).startswith("<pygpt.Engine 'small.pygpt': ")
     assert pygpt.__version__ in info["provenance"]["library"]
+
+
+# What a file or a caller may get wrong ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [5, {"max_tokens": 2}, "greedy"])
+def test_params_that_are_none_are_named(engine: Engine, params: Any) -> None:
+    for ask in (engine.generate, engine.stream):
+        with pytest.raises(InvalidRequestError, match="max_tokens=5") as caught:
+            ask("a", params)  # type: ignore[call-overload]
+        assert caught.value.param == "params"
+
+
+@pytest.mark.parametrize("options", [{"mmap": "no"}, {"mmap": None}, {"mmap": 1}])
+def test_mmap_that_is_no_bool_is_refused(small_model: Path, options: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Engine(small_model, **options)
+    assert caught.value.param == "mmap"
+
+
+@pytest.mark.parametrize("path", ["a\0b", b"a\0b", "", b"", None, 5])
+def test_A27_a_path_that_is_none_is_refused(path: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Engine(path)
+    assert caught.value.param == "path"
+
+
+def test_score_takes_arrays_and_refuses_texts_of_nothing(engine: Engine) -> None:
+    ids = engine.tokenizer.encode("abcd") if engine.tokenizer else []
+    expected = engine.score(["abcd"])
+    assert engine.score([np.array(ids)]) == expected
+    assert engine.score(np.array([ids])) == expected  # type: ignore[arg-type]
+    assert engine.score([]) == []
+    for texts in ([[]], [""]):
+        with pytest.raises(InvalidRequestError):
+            engine.score(texts)
+
+
+def test_logits_of_too_long_a_prompt_advise_nothing_that_logits_has_not(engine: Engine) -> None:
+    with pytest.raises(ContextLengthError) as caught:
+        engine.logits([1] * (CONTEXT + 1))
+    assert "on_overflow" not in str(caught.value)
+
+
+def test_A24_score_and_logits_of_weights_that_are_not_finite_raise(recite: Recite) -> None:
+    engine = recite("abc", weight=math.nan)
+    with pytest.raises(NumericalError):
+        engine.logits("ab")
+    with pytest.raises(NumericalError):
+        engine.score(["ab"])
+
+
+def test_A24_no_request_is_blamed_for_logits_that_leave_no_token(recite: Recite) -> None:
+    script_without = recite("abc", weight=-math.inf, vocab_size=300)
+    with pytest.raises(NumericalError):
+        script_without.generate([300 - 1], max_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("repetition_penalty", 1e-3), ("repetition_penalty", 101.0), ("min_p", 1.5)]
+)
+def test_a_recorded_default_that_no_request_may_have_is_refused(
+    recite: Recite, name: str, value: float
+) -> None:
+    with pytest.raises(ModelFileError, match=name) as caught:
+        recite("abc", defaults={name: value})
+    assert caught.value.code in ("invalid_default", "invalid_header")
+
+
+def test_A25_ids_without_a_token_are_not_sampled_and_are_no_text(recite: Recite) -> None:
+    letters = Tokenizer.from_characters("abc")
+    engine = recite("abcabc", letters, vocab_size=9, weight=0.0)  # every id is equally likely
+    out = engine.generate("a", max_tokens=6, temperature=5.0, n=8, seed=1)
+    assert {token for each in out for token in each.token_ids} == {0, 1, 2}
+    forced = one(engine.generate([0, 8], max_tokens=3, allowed_token_ids=[7], echo=True))
+    assert (forced.token_ids, forced.text) == ([7, 7, 7], "a")
+    assert engine.score([[0, 8, 1]])[0].token_ids == [0, 8, 1]
+
+
+def test_A25_stop_tokens_without_a_token_still_stop(recite: Recite) -> None:
+    letters = Tokenizer.from_characters("abc")
+    engine = recite("aaaa", letters, vocab_size=9, weight=0.0, stop_tokens=(8,))
+    outs = engine.generate("a", max_tokens=3, temperature=5.0, n=8, seed=1)
+    assert any(each.stop_reason == 8 for each in outs)
+
+
+def test_a_character_that_a_word_tokenizer_lacks_is_named(recite: Recite) -> None:
+    words = tokenizers.Tokenizer(models.WordLevel({"a": 0, "b": 1}))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    engine = recite("a b", Tokenizer(words))
+    with pytest.raises(InvalidRequestError, match="zzz") as caught:
+        engine.generate("a zzz")
+    assert caught.value.param == "prompt"
+
+
+def test_a_word_tokenizer_smaller_than_its_model_generates(recite: Recite) -> None:
+    words = tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1}))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    engine = recite("a a a a", Tokenizer(words), vocab_size=5, weight=0.0)
+    out = one(engine.generate([1, 4], max_tokens=2, echo=True, temperature=3.0, seed=1))
+    assert set(out.token_ids) <= {0, 1}
+    assert one(engine.generate([1, 4], max_tokens=2, allowed_token_ids=[4], echo=True)).text == "a"

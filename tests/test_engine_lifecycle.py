@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import small_models
 
 import pygpt
 from pygpt import DeviceError, Engine, EngineClosedError, InvalidRequestError
@@ -105,10 +106,21 @@ def test_C22_a_closed_engine_says_so_and_closing_again_is_harmless(small_model: 
     assert repr(engine) == "<pygpt.Engine 'small.pygpt', closed>"
     for use in (
         lambda: engine.generate("a"), lambda: engine.stream("a"), lambda: engine.logits("a"),
-        lambda: engine.score(["ab"]), lambda: next(stream), lambda: engine.info,
+        lambda: engine.score(["ab"]), lambda: next(stream),
     ):  # fmt: skip
         with pytest.raises(EngineClosedError):
             use()
+    assert engine.info["config"]["vocab_size"] > 0
+
+
+def test_C22_a_closed_engine_keeps_none_of_the_files_memory(tmp_path: Path) -> None:
+    path = small_models.reciting_model(tmp_path / "large.pygpt", [0, 1, 0], None, vocab_size=12_000_000)
+    size = path.stat().st_size
+    before = rss_bytes()
+    engine = Engine(path, mmap=False, threads=1)
+    assert rss_bytes() - before > size // 2
+    engine.close()
+    assert rss_bytes() - before < size // 2
 
 
 def test_C22_closing_ends_what_other_threads_wait_for(small_model: Path) -> None:
