@@ -101,6 +101,16 @@ const Test half_rounding{"floats around every boundary between two binary16 roun
 const Test bfloat_rounding{"floats around every boundary between two bfloat16 round to nearest even",
                            every_boundary_rounds_to_nearest_even<BFloat16Traits>};
 
+void flushing() {
+#if defined(__x86_64__)
+  const uint32_t before = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(before | 0x8040);  // as -ffast-math in some library, or torch.set_flush_denormal, leaves it
+  every_value_goes_there_and_back<HalfTraits>();
+  __builtin_ia32_ldmxcsr(before);
+#endif
+}
+const Test flushing_test{"every binary16 survives in a thread that flushes subnormals to zero", flushing};
+
 void extremes() {
   constexpr float kLargest = std::numeric_limits<float>::max();
   expect_equal(to_half(65519.996f).bits, 0x7bff);

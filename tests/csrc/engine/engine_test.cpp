@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 
 #include <atomic>
+#include <cfenv>
 #include <limits>
 #include <thread>
 
@@ -67,6 +68,29 @@ void same_tokens() {
   }
 }
 const Test same_tokens_test{"tokens do not depend on batch, threads or chunk", same_tokens};
+
+/// The logits of a whole prompt, from an engine that is opened while this thread's arithmetic is `change`d.
+std::vector<float> logits_after(const std::shared_ptr<const ModelFile>& file, void (*change)()) {
+  std::fenv_t before;
+  std::fegetenv(&before);
+  change();
+  Engine engine(file, {.threads = 3, .isa = "generic"});
+  std::fesetenv(&before);
+  const auto ticket = engine.submit({{.prompt = prompt_of(30), .max_tokens = 0, .logits = true}});
+  return wait(*ticket)[0].logits;
+}
+
+void float_environment() {
+  const auto file =
+      model({.n_head = 3, .context_length = 30, .vocab_size = 50, .padded_vocab_size = 50, .weight = 0x1p-14f});
+  const auto wanted = logits_after(file, [] {});
+  expect(logits_after(file, [] { std::fesetround(FE_UPWARD); }) == wanted, "another rounding");
+#if defined(__x86_64__)
+  expect(logits_after(file, [] { __builtin_ia32_ldmxcsr(0x1f80 | 0x8040); }) == wanted, "subnormals flushed to zero");
+#endif
+}
+const Test float_environment_test{"logits do not depend on the arithmetic of the thread that opened the engine",
+                                  float_environment};
 
 void many_threads_submit() {
   const auto file = model();
@@ -220,13 +244,28 @@ void a22_cache() {
   const auto file = model(shape);
   const auto error = expect_throws<OutOfMemory>([&] { Engine(file, {.threads = 1}); });
   const std::string words = error.what();
-  expect(words.find("4096 GiB") != std::string::npos && words.find("available") != std::string::npos &&
+  expect(words.find("4194304 MiB") != std::string::npos && words.find("available") != std::string::npos &&
              words.find("max_context") != std::string::npos,
          words);
   Engine smaller(file, {.threads = 1, .max_context = 40});
   expect_equal(smaller.context_length(), 40);
 }
 const Test a22_cache_test{"A22: a KV cache that does not fit is refused with both figures and the way out", a22_cache};
+
+void a22_rows() {
+  // A million rows of 2^18 floats at once.
+  const auto file = model({.n_head = 1,
+                           .head_dim = 1,
+                           .d_model = 1,
+                           .d_ff = 1 << 18,
+                           .context_length = 1 << 20,
+                           .vocab_size = 2,
+                           .padded_vocab_size = 2,
+                           .biases = false});
+  const auto error = expect_throws<OutOfMemory>([&] { Engine(file, {.threads = 1, .prefill_chunk = 1 << 20}); });
+  expect(std::string(error.what()).find("rows need 104") != std::string::npos, error.what());
+}
+const Test a22_rows_test{"A22: rows of activations that do not fit are refused, too", a22_rows};
 
 void options() {
   const auto file = model();

@@ -148,6 +148,38 @@ void prompts_beside_sliding() {
 }
 const Test beside_sliding_test{"prompts without end do not starve who reads anew", prompts_beside_sliding};
 
+/// Steps until request `index` of the ticket has ended.
+int64_t steps_until_done(Harness& harness, Ticket& ticket, int64_t index) {
+  for (int64_t steps = 1; steps < 10000; ++steps) {
+    harness.step();
+    for (const Event& event : ticket.poll(0, false)) {
+      if (event.index == index && event.finish) return steps;
+    }
+  }
+  fail("it never ends");
+}
+
+void no_starvation() {
+  // Two that slide for ever: each of their tokens reads a whole context, two chunks. Then a prompt of two chunks.
+  Harness harness({.context = 64, .chunk = 32, .max_running = 4});
+  const Request sliding{.prompt = prompt_of(64, 1), .max_tokens = 1 << 20, .overflow = Overflow::slide};
+  const auto endless = harness.add({sliding, sliding});
+  for (int i = 0; i < 20; ++i) harness.step();
+  const auto ticket = harness.add({{.prompt = prompt_of(60, 2), .max_tokens = 1}});
+  expect(steps_until_done(harness, *ticket, 0) <= 4, "a prompt gets every other chunk");
+  const auto decoding = harness.add({{.prompt = prompt_of(1, 3), .max_tokens = 30}});
+  expect_equal(steps_until_done(harness, *decoding, 0), 30, "a decode is in every step");
+  static_cast<void>(endless->poll(0, false));
+  for (int i = 0; i < 40; ++i) harness.step();
+  const auto events = endless->poll(0, false);
+  expect(events.size() == 2 && events[0].token_ids.size() >= 9 && events[1].token_ids.size() >= 9,
+         "those that slide take turns");
+  endless->cancel(-1);
+  harness.finish();
+}
+const Test no_starvation_test{"a request that slides starves neither prompts, nor decodes, nor its like",
+                              no_starvation};
+
 void cancel() {
   Harness harness({.context = 100, .chunk = 4, .max_running = 2});
   const auto ticket = harness.add(std::vector<Request>(4, {.prompt = prompt_of(10), .max_tokens = 50}));
