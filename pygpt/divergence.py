@@ -13,12 +13,12 @@ from pygpt import _core
 from pygpt.architecture import Architecture
 from pygpt.errors import NumericalError
 from pygpt.file import Contents, write
-from pygpt.parity import STORED_BUDGET, engine_logits, file_format
+from pygpt.parity import SMALLEST_SCALE, STORED_BUDGET, engine_logits, file_format
 from pygpt.reference import Trace, forward
 
 
 def first_diverging_layer(
-    file: _core.ModelFile, prompt: Sequence[int], *, isa: str = "", threads: int = 0
+    file: _core.ModelFile, prompt: Sequence[int], *, isa: str = "", threads: int | None = None
 ) -> str:
     """Where the engine first differs from float64 on the same weights, as words for a message.
 
@@ -49,7 +49,7 @@ def first_lossy_layer(original: Trace, stored: Trace, budget: float) -> str:
 
 
 def _agrees(
-    file: _core.ModelFile, architecture: Architecture, prompt: Sequence[int], *, isa: str, threads: int
+    file: _core.ModelFile, architecture: Architecture, prompt: Sequence[int], *, isa: str, threads: int | None
 ) -> bool:
     expected = forward(architecture, file.tensor, prompt).logits[:, : architecture.vocab_size]
     with tempfile.TemporaryDirectory(prefix="pygpt-") as directory:
@@ -60,4 +60,5 @@ def _agrees(
             logits, _ = engine_logits(_core.ModelFile(str(path)), prompt, isa=isa, threads=threads)
         except NumericalError:
             return False
-    return bool(np.abs(logits - expected).max() <= STORED_BUDGET * np.abs(expected).max())
+    allowed = STORED_BUDGET * max(float(np.abs(expected).max()), SMALLEST_SCALE)
+    return bool(np.abs(logits - expected).max() <= allowed)

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
+from pygpt.blobs import file_tokenizer, json_blob
+from pygpt.chat import ChatTemplate
 from pygpt.checkpoints.base import Imported
 from pygpt.divergence import first_diverging_layer, first_lossy_layer
-from pygpt.errors import Error
+from pygpt.errors import Error, ModelFileError
 from pygpt.file import Contents, Progress, packed
+from pygpt.kinds import MAX_FLOAT32
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
-from pygpt.parity import STORED_BUDGET, ParityError, ParityReport, original_budget, replay
+from pygpt.parity import SMALLEST_SCALE, STORED_BUDGET, ParityError, ParityReport, original_budget, replay
 from pygpt.reference import Trace, forward
 
 # float64 against float64, the weights of one of them rounded to binary32 on the way.
@@ -37,7 +40,8 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
     """The known answers of a model as it was trained, and as `contents` will store it.
 
     Raises:
-        ParityError: the original model's own code computes something else than its family.
+        ParityError: the original model's own code computes something else than its family, or logits that
+            are not finite.
         InvalidRequestError: a value does not fit into the format.
     """
     a = imported.architecture
@@ -60,6 +64,9 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
     step(2)
     logits, method = _original_logits(imported.original_logits, prompt, positions, original.logits)
     step(3)
+    for values, whose in ((logits, "of this model"), (stored.logits, f"of this model as {contents.format}")):
+        if not np.abs(values).max() <= MAX_FLOAT32:
+            raise ParityError(f"the logits {whose} are not finite in binary32, in which the engine computes")
     sets = [answers(values, a.vocab_size) for values in (logits, stored.logits)]
     return KnownAnswers(prompt, positions, sets[0], sets[1], method), Traces(original, stored, prompt)
 
@@ -82,13 +89,39 @@ def _original_logits(
     if logits.shape != (len(prompt), ours.shape[1]):
         return ours, f"{_BY_US} (its own code gave logits of another shape)"
     logits = logits[positions]
-    difference = float(np.abs(logits - ours).max() / max(float(np.abs(logits).max()), 1e-30))
+    difference = float(np.abs(logits - ours).max() / max(float(np.abs(logits).max()), SMALLEST_SCALE))
     if not difference <= IMPORT_BUDGET:
         raise ParityError(
             f"the model computes something else than its family: before any rounding, logits differ by "
             f"{difference:.2g} of the largest |logit|. Was its code changed (activation, scale, norm)?"
         )
     return logits, "the original PyTorch module in float64"
+
+
+def check_blobs(temporary: Path, source: str) -> None:
+    """Open the blobs of a written file as an engine will; `source` is what errors name in its place.
+
+    Raises:
+        ModelFileError: one of them cannot be used.
+    """
+    file = _core.ModelFile(str(temporary), verify="header")
+    try:
+        open_blobs(file)
+    except ModelFileError as error:
+        message = str(error).partition("]: ")[2].removesuffix(f" ({error.code})")
+        raise ModelFileError(source, error.code, f"cannot be exported: {message}", error.section) from error
+
+
+def open_blobs(file: _core.ModelFile) -> None:
+    """Open everything that a file carries beside its weights: what passes, an engine opens too.
+
+    Raises:
+        ModelFileError: the tokenizer, the chat template or the provenance cannot be used.
+    """
+    json_blob(file, "provenance.json", dict)
+    template = ChatTemplate.from_file(file, file_tokenizer(file))
+    if template is not None:
+        _ = template._compiled  # its syntax; running it takes a conversation
 
 
 def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:

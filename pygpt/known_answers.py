@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pygpt.architecture import Architecture
 from pygpt.errors import ModelFileError
+from pygpt.kinds import MAX_FLOAT32
 from pygpt.reference import log_sum_exp
 
 POSITIONS = 16
@@ -56,7 +57,7 @@ class KnownAnswers:
             },
             "method": self.method,
         }
-        return json.dumps(fields, separators=(",", ":")).encode("ascii")
+        return json.dumps(fields, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def choose_prompt(a: Architecture, parameters: int) -> list[int]:
@@ -91,7 +92,7 @@ def parse(blob: bytes, a: Architecture, path: str) -> KnownAnswers:
     """
     try:
         return _checked(json.loads(blob), a)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ModelFileError(
             path, "invalid_blob", f"cannot be used: {error!r}", "blob known_answers.json"
         ) from error
@@ -104,7 +105,8 @@ def _checked(fields: Any, a: Architecture) -> KnownAnswers:
     _require(0 < len(positions) <= POSITIONS, f"positions are not 1 to {POSITIONS}")
     _require_ids(positions, len(prompt))
     sets = [_answers(fields[name], len(positions), a.vocab_size) for name in ("original", "stored")]
-    return KnownAnswers(prompt, positions, sets[0], sets[1], str(fields["method"]))
+    _require(isinstance(fields["method"], str), "method is no text")
+    return KnownAnswers(prompt, positions, sets[0], sets[1], fields["method"])
 
 
 def _answers(entries: Any, count: int, vocab_size: int) -> list[Answer]:
@@ -115,7 +117,10 @@ def _answers(entries: Any, count: int, vocab_size: int) -> list[Answer]:
         _require(
             0 < len(answer.ids) == len(answer.logits) <= LARGEST, "an answer has not one logit for each id"
         )
-        _require(bool(np.isfinite([*answer.logits, answer.log_sum_exp]).all()), "an answer is not finite")
+        # Of binary32, so that nothing computed from them in float64 overflows.
+        values = [*answer.logits, answer.log_sum_exp]
+        _require(all(abs(x) <= MAX_FLOAT32 for x in values), "an answer is not finite in binary32")
+        _require(max(answer.logits) <= answer.log_sum_exp, "a log_sum_exp is below a logit of its sum")
     return parsed
 
 

@@ -15,10 +15,15 @@ from pygpt import _core
 from pygpt.architecture import Architecture
 from pygpt.errors import Error, NumericalError
 from pygpt.known_answers import Answer, KnownAnswers, parse
+from pygpt.opening import _threads
 from pygpt.reference import log_sum_exp
 
 # Of the largest |logit|. The engine adds in binary32; see docs/format.md for what is stored.
 STORED_BUDGET = 1e-4
+
+# Where all logits are smaller than this (a head that was initialised to zero), it is what differences are a
+# share of: what they do to a probability is below what binary32 tells apart.
+SMALLEST_SCALE = 1e-3
 
 # Largest relative error of rounding one weight to the format: half a unit in the last of 24, 11 and 8 bits.
 UNIT_ROUNDOFF = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
@@ -40,7 +45,7 @@ class SetReport:
 
     Attributes:
         max_abs: largest difference of a recorded logit, or of a log-sum-exp.
-        max_rel: the same, of the largest |logit|.
+        max_rel: the same, of the largest |logit|; of a log-sum-exp, of its own size where that is more.
         top1: share of positions whose most likely token is the same.
         kl: mean over positions of the Kullback-Leibler divergence from the recorded distribution, in nats;
             the tokens that are not recorded count as one.
@@ -102,7 +107,7 @@ def original_budget(format: str, n_layer: int) -> float:
 
 
 def replay(
-    file: _core.ModelFile, *, isa: str = "", threads: int = 0, prefill_chunk: int = 0
+    file: _core.ModelFile, *, isa: str = "", threads: int | None = None, prefill_chunk: int = 0
 ) -> ParityReport | None:
     """Run the file's known answers through the engine; None where it has none.
 
@@ -151,13 +156,21 @@ def compare(
 
 
 def engine_logits(
-    file: _core.ModelFile, prompt: Sequence[int], *, isa: str = "", threads: int = 0, prefill_chunk: int = 0
+    file: _core.ModelFile,
+    prompt: Sequence[int],
+    *,
+    isa: str = "",
+    threads: int | None = None,
+    prefill_chunk: int = 0,
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Logits [len(prompt), vocab_size] of the engine, and its info.
+    """Logits [len(prompt), vocab_size] of the engine, and its info; PYGPT_ISA and PYGPT_THREADS hold where
+    nothing is said.
 
     Raises:
         NumericalError: a logit is not finite.
+        InvalidRequestError: threads, or PYGPT_THREADS, is no number of threads.
     """
+    threads = _threads(threads, os.environ)
     # The cache in f32: rounding keys and values is a choice of whoever runs the model, not a part of it.
     isa = isa or os.environ.get("PYGPT_ISA", "")
     engine = _core.Engine(file, threads=threads, isa=isa, kv_dtype="f32", prefill_chunk=prefill_chunk)
@@ -183,16 +196,19 @@ def engine_logits(
 def _compare_set(logits: NDArray[np.float32], known: list[Answer], budget: float) -> SetReport:
     exact = logits.astype(np.float64)  # [positions, V]
     totals = log_sum_exp(exact)
-    differences, agree, divergences = [], 0, []
+    scale = _scale(exact, known)
+    differences, shares, agree, divergences = [], [], 0, []
     for row, total, answer in zip(exact, totals, known, strict=True):
-        differences.append(float(np.abs(row[answer.ids] - answer.logits).max()))
-        differences.append(abs(float(total) - answer.log_sum_exp))
+        of_logits = float(np.abs(row[answer.ids] - answer.logits).max())
+        of_total = abs(float(total) - answer.log_sum_exp)
+        differences += [of_logits, of_total]
+        # Its own size, since log V is the least that it can be where the logits are zero.
+        shares += [of_logits / scale, of_total / max(scale, abs(answer.log_sum_exp))]
         agree += int(row.argmax()) == answer.ids[0]
         divergences.append(_divergence(row[answer.ids] - total, np.array(answer.logits) - answer.log_sum_exp))
-    max_abs = max(differences)
     return SetReport(
-        max_abs=max_abs,
-        max_rel=max_abs / _scale(exact, known),
+        max_abs=max(differences),
+        max_rel=max(shares),
         top1=agree / len(known),
         kl=float(np.mean(divergences)),
         budget=budget,
@@ -202,7 +218,7 @@ def _compare_set(logits: NDArray[np.float32], known: list[Answer], budget: float
 def _scale(logits: NDArray[np.float64], known: list[Answer]) -> float:
     """The largest |logit|. The engine's own count up to 100 only: a wrong one must not excuse the others."""
     recorded = max(abs(x) for answer in known for x in answer.logits)
-    return max(recorded, min(float(np.abs(logits).max()), 100.0), 1e-30)
+    return max(recorded, min(float(np.abs(logits).max()), 100.0), SMALLEST_SCALE)
 
 
 def _divergence(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
