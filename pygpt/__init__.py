@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pygpt.exporter import export
     from pygpt.model import Model
     from pygpt.params import SamplingParams
+    from pygpt.parity import ParityError
     from pygpt.tokenizer import Tokenizer
 
     __version__: str
@@ -45,6 +46,7 @@ _MODULES = {
     "Completion": "pygpt.completion",
     "Engine": "pygpt.engine",
     "Model": "pygpt.model",
+    "ParityError": "pygpt.parity",
     "SamplingParams": "pygpt.params",
     "Score": "pygpt.completion",
     "TextPiece": "pygpt.completion",
@@ -70,6 +72,7 @@ __all__ = [
     "NumericalError",
     "OutOfMemory",
     "OverloadedError",
+    "ParityError",
     "SamplingParams",
     "Score",
     "TextPiece",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 
 from pygpt import _core
 from pygpt.atomic import replacing
-from pygpt.checkpoints.base import Imported, Options
+from pygpt.checkpoints.base import Imported, Options, is_path
 from pygpt.checkpoints.recognise import read
 from pygpt.errors import InvalidRequestError
-from pygpt.fidelity import Traces, compute, verified
+from pygpt.fidelity import Traces, check_blobs, compute, verified
 from pygpt.file import Contents, Progress, write
+from pygpt.kinds import shown
 from pygpt.parity import ParityReport
 
 LATER_FORMATS = ("q8", "q4")
@@ -63,7 +65,8 @@ def export(
         progress: called with (what is being done, how much is done, of how much).
 
     Raises:
-        ModelFileError: the source is missing, damaged, refused, of no known family, or incomplete.
+        ModelFileError: the source is missing, damaged, refused, of no known family, or incomplete; its
+            tokenizer or chat template cannot be used.
         InvalidRequestError: an argument is impossible or missing.
         ParityError: the file would not compute what the original does; it was not put in place.
         OSError: the target cannot be written.
@@ -87,14 +90,15 @@ def export_with_report(
     progress: Progress | None = None,
 ) -> Export:
     """`export`, with everything that there is to say about it."""
-    target = default_path(source) if path is None else Path(path)
+    target = default_path(source) if path is None else _path(path)
     _check_dtype(dtype)
     imported = read(source, options)
     chosen = _choose_format(dtype, imported)
-    _check_target(target, source)
+    _check_target(target, imported.files)
     with replacing(target) as temporary:
         contents, traces = _contents(source, imported, chosen, progress)
         write(temporary, contents, progress)
+        check_blobs(temporary, _called(source))
         report = verified(temporary, target, traces) if verify else None
     return Export(target, chosen, imported.notes, report)
 
@@ -114,9 +118,26 @@ def default_path(source: object) -> Path:
     return path.with_suffix(".pygpt")
 
 
-def _check_target(target: Path, source: object) -> None:
-    if isinstance(source, str | os.PathLike) and target.exists() and target.samefile(source):
-        raise InvalidRequestError("path", f"{target} is the checkpoint itself, which must not be replaced")
+def _path(path: object) -> Path:
+    if not is_path(path) or "\0" in os.fspath(path) or not os.fspath(path):
+        raise InvalidRequestError("path", f"must be a path, got {shown(path)}")
+    return Path(path)
+
+
+def _called(source: object) -> str:
+    """What errors call the source."""
+    return os.fspath(source) if is_path(source) else type(source).__name__
+
+
+def _check_target(target: Path, read: Iterable[Path]) -> None:
+    """No file is replaced that the export itself reads, whatever its name."""
+    if not target.exists():
+        return
+    for path in read:
+        with contextlib.suppress(FileNotFoundError):  # one that is looked for only
+            if target.samefile(path):
+                message = f"{target} is read by this export (it is the checkpoint itself, or belongs to it)"
+                raise InvalidRequestError("path", f"{message} and must not be replaced")
 
 
 def _check_dtype(dtype: str) -> None:
@@ -162,7 +183,7 @@ def _provenance(source: object, imported: Imported) -> bytes:
         "library": f"pygpt {_version()}",
         **imported.provenance,
     }
-    return json.dumps(facts, indent=1).encode("utf-8")
+    return json.dumps(facts, indent=1, allow_nan=False).encode("utf-8")
 
 
 def _version() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -272,3 +273,144 @@ def test_f32_is_within_1e_4_of_pytorch_on_odd_shapes(seed: int, tmp_path: Path) 
         theirs = model(torch.tensor([ids]))[0].numpy()
     ours, _ = engine_logits(_core.ModelFile(str(path)), ids)
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+
+
+def training_directory(path: Path) -> Path:
+    """A training directory with every file that export reads."""
+    from pygpt.train import checkpoint
+
+    path.mkdir()
+    model = make()
+    checkpoint.save_description(path, model.config, TOKENIZER)
+    checkpoint.save_weights(path, model)
+    (path / "chat_template.jinja").write_text("{{ messages[0].content }}", "utf-8")
+    (path / "chat.json").write_text("{}", "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "chat.json"]
+)
+def test_no_file_that_export_reads_from_a_directory_is_replaced(name: str, tmp_path: Path) -> None:
+    run = training_directory(tmp_path / "run")
+    before = (run / name).read_bytes()
+    with pytest.raises(InvalidRequestError, match=f"{name} is read by this export") as caught:
+        export(run, run / name)
+    assert caught.value.param == "path"
+    assert (run / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["text", "meta", "tokenizer"])
+def test_no_file_that_an_option_names_is_replaced(option: str, tmp_path: Path) -> None:
+    torch.save(make().state_dict(), tmp_path / "model.pt")
+    given = tmp_path / "given"
+    characters = dict(enumerate(CHARS))
+    content = {
+        "text": CHARS.encode(),
+        "meta": pickle.dumps({"itos": characters}),
+        "tokenizer": TOKENIZER.to_json().encode(),
+    }[option]
+    given.write_bytes(content)
+    (tmp_path / "link.pygpt").hardlink_to(given)
+    with pytest.raises(InvalidRequestError, match="is read by this export"):
+        export(tmp_path / "model.pt", tmp_path / "link.pygpt", n_head=3, **{option: str(given)})
+    assert given.read_bytes() == content
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("scale", [0.0, 1e-12, 1e-6])
+def test_a_head_that_was_initialised_to_zero_is_no_failure(scale: float, dtype: str, tmp_path: Path) -> None:
+    model = make()
+    with torch.no_grad():
+        model.head.weight.mul_(scale)
+        assert model.head.bias is not None
+        model.head.bias.mul_(scale)
+    done = export_with_report(model, tmp_path / "m.pygpt", dtype, Options(tokenizer=TOKENIZER))
+    assert done.report is not None
+    assert done.report.passed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "section"),
+    [
+        ("chat.json", "{garbage", "blob chat.json"),
+        ("chat.json", "[]", "blob chat.json"),
+        ("chat_template.jinja", "{% if", "blob chat_template.jinja"),
+    ],
+)
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_chat_that_cannot_be_opened_is_not_exported(
+    name: str, content: str, section: str, verify: bool, tmp_path: Path
+) -> None:
+    run = training_directory(tmp_path / "run")
+    (run / name).write_text(content, "utf-8")
+    with pytest.raises(ModelFileError) as caught:
+        export(run, tmp_path / "m.pygpt", verify=verify)
+    assert caught.value.section == section
+    assert caught.value.path == str(run)
+    assert ".tmp-" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("value", [0, -4, 1025, "3", 3.0, True, [3]], ids=str)
+def test_a_number_of_heads_that_is_none_is_named(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="must be an integer from 1 to 1024") as caught:
+        export(make().state_dict(), tmp_path / "m.pygpt", n_head=value, tokenizer=TOKENIZER)
+    assert caught.value.param == "n_head"
+
+
+def test_heads_must_divide_the_width(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="5 heads do not divide a width of 36") as caught:
+        export(make().state_dict(), tmp_path / "m.pygpt", n_head=5, tokenizer=TOKENIZER)
+    assert caught.value.param == "n_head"
+
+
+def test_an_integer_of_numpy_will_do_for_the_heads(tmp_path: Path) -> None:
+    heads: Any = np.int64(3)
+    assert export(make().state_dict(), tmp_path / "m.pygpt", n_head=heads, tokenizer=TOKENIZER).is_file()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("chars", [1, 2]),
+        ("chars", 5),
+        ("chars", b"ab"),
+        ("chars", {"a", "b"}),
+        ("text", 5),
+        ("text", b"input.txt"),
+        ("text", "/"),
+        ("text", "."),
+        ("meta", 5),
+        ("meta", b"meta.pkl"),
+        ("tokenizer", b"t.json"),
+        ("attention_scale", 5),
+        ("attention_scale", ["head"]),
+    ],
+    ids=str,
+)
+def test_an_option_of_another_type_is_named(option: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        export(make().state_dict(), tmp_path / "m.pygpt", n_head=3, **{option: value})
+    assert caught.value.param == option
+
+
+@pytest.mark.parametrize("path", [5, b"m.pygpt", "a\0b", ""], ids=str)
+def test_a_target_that_is_no_path_is_named(path: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        export(make(), path, tokenizer=TOKENIZER)
+    assert caught.value.param == "path"
+
+
+def test_logits_beyond_binary32_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model = make()
+    with torch.no_grad():
+        model.head.weight.fill_(3e38)
+    with pytest.raises(ParityError, match="not finite"):
+        export(model, tmp_path / "m.pygpt", dtype="f32", tokenizer=TOKENIZER, verify=False)
+    assert os.listdir(tmp_path) == []
+
+
+def test_parity_error_is_importable_from_the_top() -> None:
+    assert pygpt.ParityError is ParityError
+    assert "ParityError" in pygpt.__all__

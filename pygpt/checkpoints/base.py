@@ -8,19 +8,21 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.architecture import Architecture
 from pygpt.errors import InvalidRequestError, ModelFileError
+from pygpt.kinds import checked_int, shown
 from pygpt.tokenizer import Tokenizer
 
 Array = NDArray[np.float32]
 Read = Callable[[], Array]
 
 READABLE = ("f32", "f16", "bf16", "f64")
+MAX_HEADS = 1024  # docs/format.md
 MAX_LAYERS = 4096  # docs/format.md; caps what a name like blocks.999999999.x can make us list
 
 
@@ -44,6 +46,7 @@ class Source:
         path: the file or directory, where there is one.
         extras: what else it holds: `model_args`, `config`, or the fields of a config.json.
         module: the live torch module, where that is the source.
+        files: every file that it was read from.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Source:
     path: Path | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     module: Any = None
+    files: tuple[Path, ...] = ()
 
     def error(self, code: str, message: str, section: str = "") -> ModelFileError:
         """The error to raise about this checkpoint."""
@@ -126,6 +130,28 @@ class Options:
     n_head: int | None = None
     attention_scale: str | None = None
 
+    def __post_init__(self) -> None:
+        """Hold every value to its type. Raises InvalidRequestError that names the option."""
+        if self.n_head is not None:  # numpy's integers become Python's, which headers and JSON know
+            object.__setattr__(self, "n_head", checked_int("n_head", self.n_head, 1, MAX_HEADS))
+        for name, value in (("text", self.text), ("meta", self.meta)):
+            if not (value is None or is_path(value)):
+                raise InvalidRequestError(name, f"must be a text or a path, got {shown(value)}")
+        chars: object = self.chars
+        if chars is not None and (isinstance(chars, bytes) or not isinstance(chars, Sequence)):
+            raise InvalidRequestError("chars", f"must be a text or a list of characters, got {shown(chars)}")
+        if chars is not None and not all(isinstance(each, str) for each in chars):
+            raise InvalidRequestError("chars", f"must hold characters only, got {shown(chars)}")
+        if self.attention_scale not in (None, "head", "width"):
+            message = f"must be head or width, got {shown(self.attention_scale)}"
+            raise InvalidRequestError("attention_scale", message)
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that the caller names."""
+        named = [os.fspath(each) for each in (self.text, self.meta, self.tokenizer) if is_path(each)]
+        paths = [*named, *(os.path.join(each, "tokenizer.json") for each in named)]
+        return tuple(Path(each) for each in paths if os.path.isfile(each))
+
     def check_heads(self, recorded: int) -> None:
         """n_head is for checkpoints that do not record it; one that contradicts the record is a mistake."""
         if self.n_head not in (None, recorded):
@@ -155,6 +181,7 @@ class Imported:
         original_logits: logits [T, padded_vocab_size] of the original model itself, computed in float64 by
             someone else's code; None where only the weights are at hand.
         notes: what the person who exports should know, a line each.
+        files: every file that was read, which the export must not replace.
     """
 
     architecture: Architecture
@@ -166,6 +193,7 @@ class Imported:
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     original_logits: Callable[[Sequence[int]], NDArray[np.float64]] | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +205,8 @@ class Family:
     optional: tuple[str, ...]
     recognise: Callable[[Source], bool]
     read: Callable[[Source, Options], Imported]
+
+
+def is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether the value is a path, or a text that may be one."""
+    return isinstance(value, str) or (isinstance(value, os.PathLike) and isinstance(os.fspath(value), str))

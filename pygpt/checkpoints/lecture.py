@@ -101,8 +101,6 @@ def _architecture(
     head_dim = source.matrix_shape("blocks.0.sa.heads.0.key.weight")[0]
     scales = {"head": head_dim**-0.5, "width": width**-0.5}
     chosen = options.attention_scale or "head"
-    if chosen not in scales:
-        raise InvalidRequestError("attention_scale", f"must be head or width, got {chosen!r}")
     options.check_heads(n_head)
     return Architecture(
         n_layer=n_layer,

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,17 @@ def _load_path(path: Path) -> Source:
         if start.startswith(magic) and not begins_as_safetensors:
             raise ModelFileError(str(path), "not_a_checkpoint", what)
     if begins_as_safetensors or path.suffix == ".safetensors":
-        return Source(str(path), _strip(str(path), read_safetensors(path)), path, _sibling_config(path))
-    return _from_mapping(str(path), torch_file.load(path), path)
+        tensors = _strip(str(path), read_safetensors(path))
+        files = (path, path.parent / "config.json")
+        return Source(str(path), tensors, path, _sibling_config(path), files=files)
+    return replace(_from_mapping(str(path), torch_file.load(path), path), files=(path,))
 
 
 def _load_directory(path: Path) -> Source:
     for name in ("model.safetensors", "ckpt.pt"):
         if (path / name).is_file():
             found = _load_path(path / name)
-            return Source(found.name, found.tensors, path, found.extras)
+            return replace(found, path=path)
     files = sorted(file for file in path.iterdir() if file.suffix in (".pt", ".pth", ".safetensors"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:5]) or "no .pt, .pth or .safetensors file"

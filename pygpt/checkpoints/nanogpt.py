@@ -6,6 +6,7 @@ Source: https://github.com/karpathy/nanoGPT, model.py, train.py and sample.py.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def read(source: Source, options: Options) -> Imported:
         defaults=DEFAULTS,
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
         notes=notes,
+        files=tuple(_meta_places(source)),
     )
 
 
@@ -222,8 +224,9 @@ def _trained(source: Source) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for key, kind in (("iter_num", int), ("best_val_loss", float)):
         if key in source.extras:
-            with contextlib.suppress(TypeError, ValueError):  # something else by that name
-                facts[key] = kind(source.extras[key])
+            with contextlib.suppress(TypeError, ValueError, OverflowError):  # something else by that name
+                number = kind(source.extras[key])
+                facts[key] = number if abs(number) < math.inf else None  # JSON has no NaN and no infinity
     config = source.extras.get("config")
     if isinstance(config, Mapping) and isinstance(config.get("dataset"), str):
         facts["dataset"] = config["dataset"]

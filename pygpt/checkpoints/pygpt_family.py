@@ -15,6 +15,7 @@ from pygpt.architecture import DEFAULT_TYPES, Architecture
 from pygpt.checkpoints import torch_file, vocabulary
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names
+from pygpt.errors import InvalidRequestError
 from pygpt.tokenizer import Tokenizer
 
 # Our names (docs/format.md) and theirs.
@@ -58,11 +59,12 @@ def read(source: Source, options: Options) -> Imported:
     """
     options.refuse_width_scale("pygpt")
     config = _model_config(source, options)
+    directory = source.path if source.path is None or source.path.is_dir() else source.path.parent
     options.check_heads(config["h"])
     tokenizer = vocabulary.given(options)
     notes: tuple[str, ...] = ()
     if tokenizer is None and not vocabulary.refused(options):
-        tokenizer = _own_tokenizer(source.path)
+        tokenizer = _own_tokenizer(directory)
         notes = () if tokenizer else ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
     architecture = _architecture(source, config, _vocab_size(source, options, config, tokenizer), tokenizer)
     bias, tied = bool(config["bias"]), bool(config["tie_weights"])
@@ -79,9 +81,10 @@ def read(source: Source, options: Options) -> Imported:
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
         defaults=_defaults(source),
-        blobs=_own_blobs(source.path),
+        blobs=_own_blobs(directory),
         original_logits=_original_logits(source, config),
         notes=notes,
+        files=tuple(directory / name for name in ("tokenizer.json", *_BLOBS)) if directory else (),
     )
 
 
@@ -96,6 +99,8 @@ def _model_config(source: Source, options: Options) -> Mapping[str, Any]:
     if options.n_head is None:
         raise source.error("n_head", "nothing beside these weights records the number of heads: pass n_head=")
     rows, width = source.matrix_shape("wte.weight")
+    if width % options.n_head:
+        raise InvalidRequestError("n_head", f"{options.n_head} heads do not divide a width of {width}")
     return {
         "context_length": source.matrix_shape("wpe.weight")[0],
         "d_model": width,
@@ -169,17 +174,16 @@ def _defaults(source: Source) -> dict[str, float | int | bool]:
     return dict(recorded)
 
 
-def _own_tokenizer(path: Path | None) -> Tokenizer | None:
-    if path is None:
+def _own_tokenizer(directory: Path | None) -> Tokenizer | None:
+    if directory is None:
         return None
-    file = (path if path.is_dir() else path.parent) / "tokenizer.json"
+    file = directory / "tokenizer.json"
     return vocabulary.from_file(file) if file.is_file() else None
 
 
-def _own_blobs(path: Path | None) -> dict[str, bytes]:
-    if path is None:
+def _own_blobs(directory: Path | None) -> dict[str, bytes]:
+    if directory is None:
         return {}
-    directory = path if path.is_dir() else path.parent
     return {name: (directory / name).read_bytes() for name in _BLOBS if (directory / name).is_file()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from pygpt.checkpoints import lecture, nanogpt, pygpt_family
 from pygpt.checkpoints.base import Family, Imported, Options, Source
@@ -28,7 +29,8 @@ def read_source(source: Source, options: Options) -> Imported:
     """The same for a checkpoint that is open."""
     for family in FAMILIES:
         if family.recognise(source):
-            return family.read(source, options)
+            imported = family.read(source, options)
+            return replace(imported, files=(*source.files, *options.files(), *imported.files))
     raise _unrecognised(source)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tokenizers
 
-from pygpt.checkpoints.base import Options, Source
+from pygpt.checkpoints.base import Options, Source, is_path
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.tokenizer import Tokenizer
 
@@ -122,11 +122,14 @@ class _PlainUnpickler(pickle.Unpickler):
 def _text(text: str | os.PathLike[str]) -> str:
     """The training text: the file's where a file is named, with newlines as Python's `open` gives them."""
     if isinstance(text, str) and (
-        len(text) > 4096 or "\n" in text or "\0" in text or not os.path.isfile(text)
+        len(text) > 4096 or "\n" in text or "\0" in text or not os.path.exists(text)
     ):
         if re.fullmatch(r"\S+\.\w{1,5}", text):  # a name such as input.txt is no text that anyone trains on
             raise InvalidRequestError("text", f"there is no file {text!r}")
         return text
+    if os.path.exists(text) and not os.path.isfile(text):
+        message = f"{os.fspath(text)!r} is a directory or a device; name the file of the training text"
+        raise InvalidRequestError("text", message)
     try:
         return Path(text).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -138,7 +141,7 @@ def _from_tokenizer(tokenizer: object) -> Tokenizer:
         return tokenizer
     if isinstance(tokenizer, tokenizers.Tokenizer):
         return Tokenizer(tokenizer)
-    if not isinstance(tokenizer, str | os.PathLike):
+    if not is_path(tokenizer):
         raise InvalidRequestError(
             "tokenizer", f"must be a tokenizer or a path, not {type(tokenizer).__name__}"
         )

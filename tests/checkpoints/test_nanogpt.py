@@ -252,3 +252,11 @@ def test_relatives_of_nanogpt_are_not_taken_for_it() -> None:
     }
     with pytest.raises(ModelFileError, match="Hugging Face"):
         read(transposed, Options(tokenizer="none", n_head=3))
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_json_cannot_write_is_null(loss: float, tmp_path: Path) -> None:
+    path = save(tmp_path / "ckpt.pt", make(NanoGPTConfig()), best_val_loss=torch.tensor(loss), iter_num=loss)
+    facts = read(path, IDS_ONLY).provenance
+    assert facts["best_val_loss"] is None
+    assert "iter_num" not in facts
