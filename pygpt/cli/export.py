@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from pygpt.checkpoints.base import Options
     from pygpt.cli.progress import progress_bar
     from pygpt.exporter import default_path, export_with_report
+    from pygpt.repl.sanitize import visible
 
     target = args.output or default_path(args.source)
     if target.exists() and not args.force:
@@ -86,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
             args.source, target, args.dtype, options, verify=args.verify, progress=progress
         )
     for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)  # noqa: T201
-    print(_as_json(done) if args.json else _as_text(done))  # noqa: T201  (the result of the command)
+        print(visible(f"note: {note}", sys.stderr.encoding), file=sys.stderr)  # noqa: T201
+    # The result of the command. Paths and names are shown, not obeyed.
+    print(_as_json(done) if args.json else visible(_as_text(done), sys.stdout.encoding))  # noqa: T201
     return 0
 
 
@@ -100,7 +102,8 @@ def _as_json(done: Export) -> str:
             "bytes": done.path.stat().st_size,
             "notes": done.notes,
             "parity": done.report.to_dict() if done.report else None,
-        }
+        },
+        allow_nan=False,
     )
 
 
@@ -126,5 +129,5 @@ def parity_table(report: ParityReport) -> list[str]:
         row("  weights as stored", report.stored),
         row("  the original", report.original),
         f"{report.positions} positions of {report.prompt_tokens}; isa {report.isa}, {report.threads} threads",
-        f"original: {report.method}",
+        f"original: {' '.join(report.method.split())}",  # one line, whatever the file says
     ]

@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Show the file; the exit code. Errors are the caller's to show."""
     facts = describe(open_model_file(args.file, verify="header"), with_tensors=args.tensors)
-    print(json.dumps(facts) if args.json else "\n".join(_lines(facts)))  # noqa: T201  (the command's result)
+    print(json.dumps(facts, allow_nan=False) if args.json else "\n".join(_lines(facts)))  # noqa: T201  (the command's result)
     return 0
 
 
@@ -58,6 +58,8 @@ def open_model_file(path: str, *, verify: Literal["header", "full"]) -> ModelFil
 
 def describe(file: ModelFile, *, with_tensors: bool) -> dict[str, Any]:
     """Everything about the file, for JSON."""
+    from pygpt.blobs import json_blob
+
     formats = sorted({tensor.format for tensor in file.tensors if tensor.kind != "vector"})
     facts: dict[str, Any] = {
         "schema": "pygpt.inspect/1",
@@ -69,7 +71,7 @@ def describe(file: ModelFile, *, with_tensors: bool) -> dict[str, Any]:
         "defaults": file.defaults,
         "blobs": file.blobs,
         "tokenizer": _tokenizer(file),
-        "provenance": _json_blob(file, "provenance.json"),
+        "provenance": json_blob(file, "provenance.json", dict),
     }
     if with_tensors:
         keys = ("name", "kind", "format", "rows", "cols", "offset", "bytes", "crc32c")
@@ -78,23 +80,12 @@ def describe(file: ModelFile, *, with_tensors: bool) -> dict[str, Any]:
 
 
 def _tokenizer(file: ModelFile) -> dict[str, Any] | None:
-    if "tokenizer.json" not in file.blobs:
+    from pygpt.blobs import file_tokenizer
+
+    tokenizer = file_tokenizer(file)
+    if tokenizer is None:
         return None
-    from pygpt.tokenizer import Tokenizer
-
-    text = str(file.blob("tokenizer.json"), "utf-8", "replace")
-    return {"model": json.loads(text)["model"]["type"], "tokens": Tokenizer.from_json(text).vocab_size}
-
-
-def _json_blob(file: ModelFile, name: str) -> Any:
-    if name not in file.blobs:
-        return None
-    from pygpt.errors import ModelFileError
-
-    try:
-        return json.loads(file.blob(name))
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(file.path, "invalid_blob", f"is not JSON: {error}", f"blob {name}") from error
+    return {"model": json.loads(tokenizer.to_json())["model"]["type"], "tokens": tokenizer.vocab_size}
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

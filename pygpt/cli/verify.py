@@ -7,7 +7,8 @@ import json
 import sys
 
 _DESCRIPTION = """\
-Check every checksum of a .pygpt file, then replay its known answers on this machine.
+Check every checksum of a .pygpt file, open its tokenizer and chat template, then replay its known answers
+on this machine.
 
   pygpt verify gpt.pygpt
   pygpt verify gpt.pygpt --isa generic --threads 1
@@ -28,7 +29,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--isa", default="", metavar="NAME", help="instruction set (default: PYGPT_ISA, or the best)"
     )
-    parser.add_argument("-j", "--threads", type=int, metavar="N", help="threads (default: chosen)")
+    parser.add_argument(
+        "-j", "--threads", type=int, metavar="N", help="threads (default: PYGPT_THREADS, or chosen)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
     return parser
@@ -39,19 +42,24 @@ def run(args: argparse.Namespace) -> int:
     from pygpt.cli.export import parity_table
     from pygpt.cli.inspect import open_model_file
     from pygpt.divergence import first_diverging_layer
+    from pygpt.fidelity import open_blobs
     from pygpt.opening import THREADS
     from pygpt.parity import known_answers, replay
+    from pygpt.repl.sanitize import visible
 
-    threads = 0 if args.threads is None else THREADS.check("threads", args.threads)
+    threads = None if args.threads is None else THREADS.check("threads", args.threads)
     file = open_model_file(args.file, verify="full")
+    open_blobs(file)
     report = replay(file, isa=args.isa, threads=threads)
     passed = report is None or report.passed
     if args.json:
         parity = report.to_dict() if report else None
-        print(json.dumps({"schema": "pygpt.verify/1", "path": args.file, "passed": passed, "parity": parity}))  # noqa: T201
+        facts = {"schema": "pygpt.verify/1", "path": args.file, "passed": passed, "parity": parity}
+        print(json.dumps(facts, allow_nan=False))  # noqa: T201  (the result of the command)
     else:
         table = parity_table(report) if report else ["no known answers in this file: nothing to replay"]
-        print("\n".join(["checksums ok", *table]))  # noqa: T201  (the result of the command)
+        # Also the result. What the file says is shown, not obeyed.
+        print(visible("\n".join(["checksums ok", *table]), sys.stdout.encoding))  # noqa: T201
     known = known_answers(file)
     if report and known and not report.stored.passed:
         where = first_diverging_layer(file, known.prompt, isa=args.isa, threads=threads)

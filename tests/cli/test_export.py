@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -256,3 +257,165 @@ def test_what_is_no_model_file_is_exit_code_3(
     with pytest.raises(SystemExit) as leaving:
         main([command])
     assert leaving.value.code == 2
+
+
+def crafted(model_file: Path, **blobs: str | bytes) -> str:
+    """The path of the same model with other blobs; `chat__json` is chat.json."""
+    file = _core.ModelFile(str(model_file))
+    named = {name.replace("__", "."): text for name, text in blobs.items()}
+    path = model_file.with_name("crafted.pygpt")
+    path.touch()
+    contents = Contents(
+        architecture=Architecture.from_config(file.config),
+        format="f32",
+        weights=file.tensor,
+        blobs={name: text if isinstance(text, bytes) else text.encode() for name, text in named.items()},
+    )
+    write(path, contents)
+    return str(path)
+
+
+def known_answers(**change: Any) -> str:
+    """The blob, with answers that are wrong but whole."""
+    answer = {"ids": [0, 1], "logits": [1.0, 0.5], "log_sum_exp": 2.0}
+    return json.dumps(
+        {"prompt": [0, 1], "positions": [1], "original": [answer], "stored": [answer], "method": "m"} | change
+    )
+
+
+def strictly(text: str) -> Any:
+    """What the text says, if it is JSON to the letter: without NaN and Infinity."""
+
+    def refuse(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("provenance__json", "{"),
+        ("provenance__json", "[1]"),
+        ("provenance__json", '{"a":' + "[" * 985 + "]" * 985 + "}"),
+        ("provenance__json", "[" * 100_000),
+        ("provenance__json", '{"best_val_loss": NaN}'),
+        ("provenance__json", b"\xff"),
+        ("tokenizer__json", "hello"),
+        ("tokenizer__json", '{"model": []}'),
+        ("tokenizer__json", b"\xff"),
+    ],
+)
+def test_a_blob_that_is_none_is_exit_code_3_and_named(
+    command: str, name: str, content: str | bytes, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = crafted(model_file, **{name: content})
+    capsys.readouterr()
+    assert main([command, path]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"[blob {name.replace('__', '.')}]" in err
+    assert main([command, path, "--json"]) == 3
+    assert strictly(capsys.readouterr().err)["error"]["code"] in ("invalid_blob", "invalid_tokenizer")
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        "[1]",
+        "{",
+        "[" * 100_000,
+        known_answers(method=5),
+        known_answers(positions=5),
+        known_answers(prompt={"0": 1}),
+        known_answers(stored=[{"ids": [[0]], "logits": [1], "log_sum_exp": 1}]),
+        known_answers(stored=[{"ids": [0], "logits": [10**400], "log_sum_exp": 1}]),
+        known_answers(stored=[{"ids": [0], "logits": [1e308], "log_sum_exp": -1e308}]),
+        known_answers(stored=[{"ids": [0], "logits": [1e308], "log_sum_exp": 1e308}]),
+        known_answers(stored=[{"ids": [0], "logits": [2.0], "log_sum_exp": 1.0}]),
+    ],
+    ids=lambda blob: blob[:40],
+)
+@pytest.mark.filterwarnings("error")
+def test_known_answers_that_are_none_are_exit_code_3(
+    blob: str, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = crafted(model_file, known_answers__json=blob)
+    capsys.readouterr()
+    assert main(["verify", path, "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert strictly(err)["error"]["code"] == "invalid_blob"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [3.4028234e38, 1e-45])
+def test_json_is_json_whatever_the_known_answers_are(
+    size: float, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"ids": [0, 1], "logits": [-size, size], "log_sum_exp": size}
+    path = crafted(model_file, known_answers__json=known_answers(stored=[answer]))
+    capsys.readouterr()
+    assert main(["verify", path, "--json"]) == 1
+    assert strictly(capsys.readouterr().out)["passed"] is False
+    assert main(["verify", path]) == 1
+
+
+@pytest.mark.parametrize(
+    ("blobs", "section"),
+    [
+        ({"chat_template__jinja": "{% if"}, "blob chat_template.jinja"),
+        ({"chat_template__jinja": "x", "chat__json": "{garbage"}, "blob chat.json"),
+        ({"chat_template__jinja": "x", "chat__json": '{"stop": 5}'}, "blob chat.json"),
+    ],
+)
+def test_verify_opens_the_chat_template(
+    blobs: dict[str, str], section: str, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = crafted(model_file, **blobs)
+    capsys.readouterr()
+    assert main(["verify", path]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"[{section}]" in err
+
+
+def test_verify_shows_escape_sequences_and_does_not_obey_them(
+    model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = "\x1b]0;owned\x07\x9b2J\u202e\nchecksums ok\r\u2028  the original"
+    path = crafted(model_file, known_answers__json=known_answers(method=method))
+    capsys.readouterr()
+    main(["verify", path])
+    lines = capsys.readouterr().out.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert lines[-2].startswith("original: ")
+    assert len(lines) == 7
+
+
+def test_export_shows_escape_sequences_and_does_not_obey_them(
+    run_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = run_directory / "\x1b[31mred.pygpt"
+    assert main(["export", str(run_directory), "-o", str(target)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    torch.save({"\x1b[31mred": torch.zeros(2)}, run_directory / "red.pt")
+    assert main(["export", str(run_directory / "red.pt")]) == 3
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_verify_obeys_the_environment_as_an_engine_does(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYGPT_THREADS", "3")
+    monkeypatch.setenv("PYGPT_ISA", "generic")
+    capsys.readouterr()
+    assert main(["verify", str(model_file)]) == 0
+    assert "isa generic, 3 threads" in capsys.readouterr().out
+    assert main(["verify", str(model_file), "-j", "2", "--isa", _core.isas()[0]]) == 0
+    assert f"isa {_core.isas()[0]}, 2 threads" in capsys.readouterr().out
+    monkeypatch.setenv("PYGPT_THREADS", "many")
+    assert main(["verify", str(model_file)]) == 2
+    assert "PYGPT_THREADS" in capsys.readouterr().err
+    assert main(["verify", str(model_file), "-j", "0"]) == 2
