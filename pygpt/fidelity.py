@@ -18,6 +18,7 @@ from pygpt.errors import Error, ModelFileError
 from pygpt.file import Contents, Progress, packed
 from pygpt.kinds import MAX_FLOAT32
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
+from pygpt.opening import recorded_defaults
 from pygpt.parity import SMALLEST_SCALE, STORED_BUDGET, ParityError, ParityReport, original_budget, replay
 from pygpt.reference import Trace, forward
 
@@ -104,21 +105,23 @@ def check_blobs(temporary: Path, source: str) -> None:
     Raises:
         ModelFileError: one of them cannot be used.
     """
-    file = _core.ModelFile(str(temporary), verify="header")
     try:
-        open_blobs(file)
+        open_blobs(_core.ModelFile(str(temporary), verify="header"))
     except ModelFileError as error:
-        message = str(error).partition("]: ")[2].removesuffix(f" ({error.code})")
-        raise ModelFileError(source, error.code, f"cannot be exported: {message}", error.section) from error
+        message = f"cannot be exported: {error.message}"
+        raise ModelFileError(source, error.code, message, error.section) from error
 
 
 def open_blobs(file: _core.ModelFile) -> None:
     """Open everything that a file carries beside its weights: what passes, an engine opens too.
 
     Raises:
-        ModelFileError: the tokenizer, the chat template or the provenance cannot be used.
+        ModelFileError: the sampling defaults, the tokenizer, the chat template or the provenance cannot be
+            used.
     """
-    json_blob(file, "provenance.json", dict)
+    recorded_defaults(file)
+    for name in ("provenance.json", "chat.json"):
+        json_blob(file, name, dict)
     template = ChatTemplate.from_file(file, file_tokenizer(file))
     if template is not None:
         _ = template._compiled  # its syntax; running it takes a conversation

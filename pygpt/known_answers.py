@@ -93,9 +93,9 @@ def parse(blob: bytes, a: Architecture, path: str) -> KnownAnswers:
     try:
         return _checked(json.loads(blob), a)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ModelFileError(
-            path, "invalid_blob", f"cannot be used: {error!r}", "blob known_answers.json"
-        ) from error
+        reason = str(error) if isinstance(error, ValueError) else "it has not the form of docs/format.md"
+        message = f"cannot be used: {reason}"
+        raise ModelFileError(path, "invalid_blob", message, "blob known_answers.json") from error
 
 
 def _checked(fields: Any, a: Architecture) -> KnownAnswers:

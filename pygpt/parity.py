@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.architecture import Architecture
+from pygpt.engine import POLL_S
 from pygpt.errors import Error, NumericalError
 from pygpt.known_answers import Answer, KnownAnswers, parse
 from pygpt.opening import _threads
@@ -27,8 +28,6 @@ SMALLEST_SCALE = 1e-3
 
 # Largest relative error of rounding one weight to the format: half a unit in the last of 24, 11 and 8 bits.
 UNIT_ROUNDOFF = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
-
-POLL_S = 0.05  # short enough that Ctrl-C is seen
 
 
 class ParityError(Error):

@@ -414,3 +414,17 @@ def test_logits_beyond_binary32_are_refused_before_anything_is_written(tmp_path:
 def test_parity_error_is_importable_from_the_top() -> None:
     assert pygpt.ParityError is ParityError
     assert "ParityError" in pygpt.__all__
+
+
+@pytest.mark.parametrize("defaults", [{"temperature": -1}, {"top_p": 1.5}, {"top_k": -5}], ids=str)
+def test_defaults_that_no_request_may_have_are_not_exported(
+    defaults: dict[str, float], tmp_path: Path
+) -> None:
+    run = training_directory(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    (run / "config.json").write_text(json.dumps(config | {"defaults": defaults}), "utf-8")
+    with pytest.raises(ModelFileError, match=f"{next(iter(defaults))} is ") as caught:
+        export(run, tmp_path / "m.pygpt")
+    assert caught.value.path == str(run)
+    assert ".tmp-" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["run"]

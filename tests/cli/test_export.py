@@ -17,6 +17,8 @@ import torch
 from pygpt import _core
 from pygpt.architecture import Architecture
 from pygpt.cli.main import main
+from pygpt.engine import Engine
+from pygpt.errors import ModelFileError
 from pygpt.file import Contents, write
 from pygpt.model import Model, ModelConfig
 from pygpt.tokenizer import Tokenizer
@@ -366,6 +368,7 @@ def test_json_is_json_whatever_the_known_answers_are(
     ("blobs", "section"),
     [
         ({"chat_template__jinja": "{% if"}, "blob chat_template.jinja"),
+        ({"chat__json": "{garbage"}, "blob chat.json"),
         ({"chat_template__jinja": "x", "chat__json": "{garbage"}, "blob chat.json"),
         ({"chat_template__jinja": "x", "chat__json": '{"stop": 5}'}, "blob chat.json"),
     ],
@@ -419,3 +422,19 @@ def test_verify_obeys_the_environment_as_an_engine_does(
     assert main(["verify", str(model_file)]) == 2
     assert "PYGPT_THREADS" in capsys.readouterr().err
     assert main(["verify", str(model_file), "-j", "0"]) == 2
+
+
+def test_verify_refuses_defaults_that_an_engine_refuses(
+    model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _core.ModelFile(str(model_file))
+    architecture = Architecture.from_config(file.config)
+    defaults = {"repetition_penalty": 0.001}
+    path = model_file.with_name("odd.pygpt")
+    path.touch()
+    write(path, Contents(architecture=architecture, format="f32", weights=file.tensor, defaults=defaults))
+    with pytest.raises(ModelFileError):
+        Engine(path)
+    capsys.readouterr()
+    assert main(["verify", str(path)]) == 3
+    assert capsys.readouterr().out == ""
