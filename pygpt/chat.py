@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pygpt.blobs import json_blob, text_blob
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.kinds import Texts, shown
 from pygpt.tokenizer import Tokenizer
@@ -20,6 +20,7 @@ ROLES = ("system", "user", "assistant")
 MAX_MESSAGES = 1024
 MAX_RENDERED = 1 << 24  # characters; a template that writes more is broken or hostile
 _STOPS = Texts(16, 256)
+_TEMPLATE = "chat_template.jinja"
 # Noncharacters: "never interchanged" (Unicode 15, section 23.7), so one that no message has is free to mark
 # a place.
 _MARKS = [chr(code_point) for code_point in range(0xFDD0, 0xFDF0)]
@@ -61,15 +62,10 @@ class ChatTemplate:
         Raises:
             ModelFileError: a blob that is not what docs/format.md says.
         """
-        if "chat_template.jinja" not in file.blobs:
+        source = text_blob(file, _TEMPLATE)
+        if source is None:
             return None
-        try:
-            settings = json.loads(file.blob("chat.json")) if "chat.json" in file.blobs else {}
-            source = str(file.blob("chat_template.jinja"), "utf-8")
-        except ValueError as error:
-            raise ModelFileError(file.path, "invalid_chat", str(error), "blob chat.json") from error
-        if not isinstance(settings, dict):
-            raise ModelFileError(file.path, "invalid_chat", "is not an object", "blob chat.json")
+        settings = json_blob(file, "chat.json", dict) or {}
         config = file.config
         ends = config["stop_tokens"] or []
         written = {v: k for k, v in tokenizer.special_tokens.items()} if tokenizer is not None else {}
@@ -106,6 +102,14 @@ class ChatTemplate:
             **self._tokens,
         )
 
+    def check(self) -> None:
+        """Compile the template, which is else done when it is first used.
+
+        Raises:
+            ModelFileError: it is no valid Jinja, or is more than pygpt runs.
+        """
+        _ = self._compiled
+
     def token_ids(
         self, messages: Sequence[Mapping[str, str]], *, user: str | None = None, assistant: str | None = None
     ) -> list[int]:
@@ -134,21 +138,23 @@ class ChatTemplate:
         return _name(param, name) or ""
 
     def _render(self, **variables: Any) -> str:
+        from pygpt.chat_sandbox import TemplateLimitError, metered
+
         parts: list[str] = []
         size = 0
         template = self._compiled
+        who = f"the model's chat template (blob {_TEMPLATE})"
         try:
-            for part in template.generate(variables):
-                parts.append(part)
-                size += len(part)
-                if size > MAX_RENDERED:
-                    raise InvalidRequestError(
-                        "messages", f"the chat template writes over {MAX_RENDERED} characters"
-                    )
-        except InvalidRequestError:
-            raise
+            with metered():
+                for part in template.generate(variables):
+                    parts.append(part)
+                    size += len(part)
+                    if size > MAX_RENDERED:
+                        raise TemplateLimitError(f"writes over {MAX_RENDERED} characters")
+        except TemplateLimitError as error:
+            raise InvalidRequestError("messages", f"{who} {error}") from error
         except Exception as error:  # a template can fail in as many ways as a program
-            reason = f"the model's chat template refuses them: {error}"
+            reason = f"{who} refuses them: {str(error)[:1000] or type(error).__name__}"
             raise InvalidRequestError("messages", reason) from error
         return "".join(parts)
 
@@ -156,25 +162,18 @@ class ChatTemplate:
     def _compiled(self) -> jinja2.Template:
         # Here, not at the top: a model that only continues texts needs no jinja2, and its import takes 40 ms.
         import jinja2
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        def refuse(message: str) -> None:
-            raise jinja2.TemplateError(message)
+        from pygpt.chat_sandbox import Sandbox, metered
 
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            extensions=["jinja2.ext.loopcontrols"],
-        )
-        environment.globals["raise_exception"] = (
-            refuse  # templates that were written for transformers call it
-        )
         try:
-            return environment.from_string(self._source)
+            with metered():
+                return Sandbox().from_string(self._source)
         except jinja2.TemplateSyntaxError as error:
             where = f"line {error.lineno}: {error.message}"
-            raise ModelFileError(self._path, "invalid_chat", where, "blob chat_template.jinja") from error
+            raise ModelFileError(self._path, "invalid_chat", where, f"blob {_TEMPLATE}") from error
+        except Exception as error:  # the compiler of Python, below Jinja's, has limits of many kinds
+            where = f"cannot be compiled: {error or type(error).__name__}"
+            raise ModelFileError(self._path, "invalid_chat", where, f"blob {_TEMPLATE}") from error
 
 
 def newest_turns(
