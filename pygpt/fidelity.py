@@ -124,7 +124,7 @@ def open_blobs(file: _core.ModelFile) -> None:
         json_blob(file, name, dict)
     template = ChatTemplate.from_file(file, file_tokenizer(file))
     if template is not None:
-        _ = template._compiled  # its syntax; running it takes a conversation
+        template.check()
 
 
 def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:
