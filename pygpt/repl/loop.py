@@ -63,6 +63,9 @@ def show(answer: Answer, session: Session, screen: Screen) -> None:
                 screen.piece(piece)
                 completion = piece.completion
     except KeyboardInterrupt:
-        pass  # what was said so far stands, and the chat goes on
-    finally:
+        screen.end(None)  # what was said so far stands, and the chat goes on
+    except BaseException:
+        screen.fail()
+        raise
+    else:
         screen.end(completion)

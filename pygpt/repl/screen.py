@@ -22,6 +22,9 @@ class Screen(Protocol):
     def end(self, completion: Completion | None) -> None:
         """The answer is over; without a completion, because Ctrl-C stopped it."""
 
+    def fail(self) -> None:
+        """The answer is over, because it failed; why, is told elsewhere."""
+
     def note(self, text: str) -> None:
         """Something to know."""
 
@@ -43,6 +46,7 @@ class PeopleScreen:
     def begin(self, speaker: str) -> None:
         if self._interactive:
             self._write(sys.stdout, f"{speaker}: ", _BOLD)
+            self._last = " "
 
     def piece(self, piece: TextPiece) -> None:
         if piece.text:
@@ -50,15 +54,18 @@ class PeopleScreen:
             self._last = piece.text[-1]
 
     def end(self, completion: Completion | None) -> None:
-        if self._last != "\n":
-            self._write(sys.stdout, "\n")
-        self._last = "\n"
+        self.fail()
         if completion is None:
             self.note("stopped")
         elif completion.finish_reason == "length":
             self.note(
                 f"stopped after {completion.usage.completion_tokens} tokens; /set max_tokens N allows more"
             )
+
+    def fail(self) -> None:
+        if self._last != "\n":
+            self._write(sys.stdout, "\n")
+        self._last = "\n"
 
     def note(self, text: str) -> None:
         self._write(sys.stderr, f"({text})\n", _DIM)
@@ -101,6 +108,9 @@ class JsonScreen:
     def end(self, completion: Completion | None) -> None:
         answer = None if completion is None else asdict(completion)
         self._line({"schema": SCHEMA, "event": "end", "completion": answer})
+
+    def fail(self) -> None:
+        self.end(None)
 
     def note(self, text: str) -> None:
         self._people.note(text)

@@ -43,20 +43,24 @@ class Session:
         self.context: int = engine.info["context_length"]
         self._note = note
         self._tries = 0
+        self._check(params)
 
     def used(self) -> int:
         """Tokens that the conversation takes of the context."""
         return self._size(self._conversation()) if self.messages else 0
 
     def say(self, text: str) -> Generator[TextPiece, None, None]:
-        """The answer to a text, as it comes. Closing it early keeps what was answered so far.
+        """The answer to a text, as it comes. Closing it early keeps what was answered so far; an error
+        leaves the conversation as it was.
 
         Raises:
             InvalidRequestError: nothing of the text is in the model's vocabulary.
         """
+        message = {"role": "user", "content": self._in_vocabulary(text)}
         self._tries = 0
-        self.messages.append({"role": "user", "content": self._in_vocabulary(text)})
-        return self._answer()
+        before = list(self.messages)
+        self.messages.append(message)
+        return self._answer(before)
 
     def retry(self) -> Generator[TextPiece, None, None]:
         """Another answer to the last text: by the next seed, if a seed is set.
@@ -64,12 +68,13 @@ class Session:
         Raises:
             InvalidRequestError: nothing was said yet.
         """
-        if self.messages and self.messages[-1]["role"] == "assistant":
-            self.messages.pop()
-        if not self.messages:
+        if not any(message["role"] == "user" for message in self.messages):
             raise InvalidRequestError("/retry", "nothing was said yet")
+        before = list(self.messages)
+        if self.messages[-1]["role"] == "assistant":
+            self.messages.pop()
         self._tries += 1
-        return self._answer()
+        return self._answer(before)
 
     def clear(self) -> None:
         """Forget what was said."""
@@ -90,7 +95,9 @@ class Session:
         if name not in known:
             raise InvalidRequestError(name, f"no such setting{did_you_mean(name, [*known, *SPEAKERS])}")
         value: Any = known[name].default if default else kind_of(known[name]).parse(name, text)
-        self.params = replace(self.params, **{name: value})
+        params = replace(self.params, **{name: value})
+        self._check(params)
+        self.params = params
 
     def settings(self) -> list[tuple[str, str]]:
         """What `set` can change and how it stands, most used first."""
@@ -106,7 +113,12 @@ class Session:
                 rows.append((field.name, f"{recorded[field.name]} (recorded in the model)"))
         return rows
 
-    def _answer(self) -> Generator[TextPiece, None, None]:
+    def _check(self, params: SamplingParams) -> None:
+        """Raises InvalidRequestError where a token id is not in the vocabulary."""
+        params.rules({}, self.engine.info["config"]["vocab_size"])
+
+    def _answer(self, before: list[Message]) -> Generator[TextPiece, None, None]:
+        """The answer to the messages; `before` is what an error brings back."""
         said: list[str] = []
         try:
             with self._stream() as stream:
@@ -114,7 +126,7 @@ class Session:
                     said.append(piece.text)
                     yield piece
         except Error:
-            self.messages.pop()  # a text that cannot be answered is not kept
+            self.messages, said = before, []
             raise
         finally:
             if answer := "".join(said).strip("\n"):

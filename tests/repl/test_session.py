@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pygpt import Engine, InvalidRequestError
+from pygpt import Engine, InvalidRequestError, NumericalError, TextPiece
 from pygpt.params import SamplingParams
 from pygpt.repl.commands import COMMANDS, Leave, run_command
+from pygpt.repl.loop import respond
 from pygpt.repl.screen import PeopleScreen
 from pygpt.repl.session import Session
 
@@ -163,3 +166,72 @@ def test_a_model_without_a_template_continues_each_text_by_itself(small_model: P
         )
         with pytest.raises(InvalidRequestError, match="no such part"):
             session.set("user", "HAMLET")
+
+
+# Answers that fail -----------------------------------------------------------------------------------------
+
+
+def failing(session: Session, monkeypatch: pytest.MonkeyPatch, *, pieces: int) -> None:
+    """From now on the model fails after some pieces of its answer."""
+    real = session.engine.chat_stream
+
+    class Failing:
+        def __init__(self, *args: Any, **keywords: Any) -> None:
+            self.stream = real(*args, **keywords)
+
+        def __enter__(self) -> Failing:
+            return self
+
+        def __exit__(self, *about: object) -> None:
+            self.stream.close()
+
+        def __iter__(self) -> Iterator[TextPiece]:
+            yield from itertools.islice(self.stream, pieces)
+            raise NumericalError("no finite number")
+
+    monkeypatch.setattr(session.engine, "chat_stream", Failing)
+
+
+@pytest.mark.parametrize("pieces", [0, 2])
+def test_a_failing_answer_leaves_the_conversation_as_it_was(
+    session: Session, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    said(session, "hi")
+    before = list(session.messages)
+    failing(session, monkeypatch, pieces=pieces)
+    for ask in (lambda: session.say("and?"), session.retry):
+        with pytest.raises(NumericalError):
+            list(ask())
+        assert session.messages == before
+
+
+def test_a_refused_retry_keeps_the_conversation(session: Session) -> None:
+    said(session, "hi")
+    before = list(session.messages)
+    session.set("min_tokens", "600")
+    for _ in range(3):
+        with pytest.raises(InvalidRequestError, match="min_tokens"):
+            list(session.retry())
+        assert session.messages == before
+    session.set("min_tokens", "default")
+    list(session.retry())
+    assert [message["role"] for message in session.messages] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize("line", ["allowed_token_ids 99999", "logit_bias 99999=1", "stop_token_ids 99999"])
+def test_a_token_that_the_vocabulary_lacks_cannot_be_set(session: Session, line: str) -> None:
+    before = session.params
+    with pytest.raises(InvalidRequestError, match="99999 is not in the vocabulary"):
+        session.set(*line.split(" "))
+    assert session.params == before
+
+
+def test_a_failing_answer_is_not_called_stopped(
+    session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(session, monkeypatch, pieces=0)
+    with pytest.raises(NumericalError):
+        respond("hi", session, PeopleScreen(color=False, interactive=True))
+    shown = capsys.readouterr()
+    assert shown.out == "JULIET: \n"
+    assert "stopped" not in shown.err
