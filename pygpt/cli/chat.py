@@ -15,6 +15,7 @@ from pygpt.cli.common import (
     Parser,
     add_engine_flags,
     open_engine,
+    say_version,
     wants_color,
 )
 from pygpt.cli.sampling_flags import add_sampling_flags, sampling_params
@@ -23,7 +24,7 @@ from pygpt.repl.commands import COMMANDS
 from pygpt.repl.loop import converse, show
 from pygpt.repl.reader import LineReader, PromptReader, Reader
 from pygpt.repl.screen import JsonScreen, PeopleScreen, Screen
-from pygpt.repl.session import NOT_IN_CHAT, SPEAKERS, Session
+from pygpt.repl.session import ANSWER_TOKENS, NOT_IN_CHAT, SPEAKERS, Session
 
 LARGEST_INPUT = 4 << 20  # bytes of a piped message
 _DESCRIPTION = """\
@@ -32,6 +33,11 @@ Talk to a model; without MODEL to the one that comes with pygpt.
   gpt-chat                                # a conversation; /help lists its commands
   echo "Who art thou?" | gpt-chat         # one answer
 """
+# Where a chat is not as SamplingParams says: see Session.
+_HELPS = {
+    "max_tokens": f"new tokens of an answer at most (default: {ANSWER_TOKENS})",
+    "on_overflow": "what happens when an answer does not fit into the context (default: shift)",
+}
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -50,6 +56,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Chat as the flags say; the exit code."""
+    if arguments.version:
+        say_version()
+        return OK
     interactive = sys.stdin is not None and sys.stdin.isatty()
     color = wants_color(sys.stdout, getattr(arguments, "color", "auto"))
     talk = interactive and sys.stdout.isatty()
@@ -87,7 +96,8 @@ def _add_flags(made: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--history", action=argparse.BooleanOptionalAction, default=True, help="keep your lines for next time"
     )
-    add_sampling_flags(made, without=NOT_IN_CHAT)
+    made.add_argument("-V", "--version", action="store_true", help="show the version and exit")
+    add_sampling_flags(made, without=NOT_IN_CHAT, helps=_HELPS)
     add_engine_flags(made)
 
 

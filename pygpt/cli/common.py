@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pygpt.engine import Engine
 
 BUNDLED = Path(__file__).parents[1] / "models" / "shakespeare.pygpt"
-OK, FAILED, USAGE, BAD_FILE, RESOURCE, PARTIAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
+OK, FAILED, USAGE, BAD_FILE, RESOURCE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 usage, 3 bad model file, 4 out of memory, disk or device, 130 Ctrl-C"
 )
@@ -119,7 +119,7 @@ def exit_code(error: BaseException) -> int:
 
 def report(error: BaseException, *, as_json: bool) -> None:
     """Say on stderr what went wrong: one line, or one JSON object."""
-    message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+    message = _message(error)
     if as_json:
         code = getattr(error, "code", None) or re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
         fields = {"code": code, "message": message, "param": getattr(error, "param", None)}
@@ -128,6 +128,39 @@ def report(error: BaseException, *, as_json: bool) -> None:
         from pygpt.repl.sanitize import visible
 
         sys.stderr.write(f"{visible(message)}\n")
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def say_version() -> None:
+    """The version, on stdout."""
+    import pygpt
+
+    sys.stdout.write(f"pygpt {pygpt.__version__}\n")
+
+
+def check_streams() -> None:
+    """Fill the places of standard streams that the shell closed, or a file that is opened would take them.
+
+    Raises:
+        OSError: stdout is closed: what a command says would be lost.
+    """
+    closed = sys.stdout is None
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    if closed:
+        raise OSError(errno.EBADF, "is closed", "standard output")
 
 
 def wants_color(stream: TextIO, choice: str = "auto") -> bool:

@@ -12,9 +12,9 @@ from pygpt.cli.common import EXIT_CODES, OK, add_engine_flags, open_engine
 from pygpt.cli.sampling_flags import add_sampling_flags, sampling_params
 from pygpt.completion import Completion
 from pygpt.engine import Engine
-from pygpt.errors import EngineClosedError
+from pygpt.errors import EngineClosedError, InvalidRequestError
 from pygpt.params import SamplingParams
-from pygpt.repl.sanitize import visible
+from pygpt.repl.sanitize import encodable, visible
 
 _DESCRIPTION = """\
 Continue a text with a model, without MODEL with the one that comes with pygpt; the text that it adds goes to
@@ -84,6 +84,8 @@ def _prompt(arguments: argparse.Namespace) -> str | bytes:
     bytes."""
     if arguments.stdin is None:
         return arguments.prompt or ""
+    if sys.stdin is None:  # the shell closed it
+        raise InvalidRequestError("stdin", "is closed, and - asks for the prompt from there")
     return sys.stdin.buffer.read()
 
 
@@ -105,8 +107,10 @@ def _streamed(engine: Engine, prompt: str | bytes, params: SamplingParams) -> Co
 
 
 def _write(text: str) -> None:
-    """To a file or a pipe the text as it is; a terminal is shown control characters, not sent them."""
-    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+    """To a file or a pipe the text as it is; a terminal is shown control characters, not sent them. What
+    the encoding lacks is escaped."""
+    shown = visible if sys.stdout.isatty() else encodable
+    sys.stdout.write(shown(text, sys.stdout.encoding))
     sys.stdout.flush()
 
 

@@ -10,7 +10,17 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
 
-from pygpt.cli.common import EXIT_CODES, OK, USAGE, Parser, exit_code, quiet_pipes, report
+from pygpt.cli.common import (
+    EXIT_CODES,
+    OK,
+    USAGE,
+    Parser,
+    check_streams,
+    exit_code,
+    quiet_pipes,
+    report,
+    say_version,
+)
 from pygpt.param_names import did_you_mean
 
 # Named here so that `pygpt --help` imports none of them.
@@ -56,9 +66,7 @@ def _run(words: list[str]) -> int:
     if command is None:
         arguments = _top_parser(commands).parse_args(words)
         if arguments.version:
-            import pygpt
-
-            sys.stdout.write(f"pygpt {pygpt.__version__}\n")
+            say_version()
             return OK
         sys.stderr.write(_top_parser(commands).format_help())
         return USAGE
@@ -94,6 +102,7 @@ def _top_parser(commands: dict[str, str]) -> Parser:
 def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _leave)
     try:
+        check_streams()
         with quiet_pipes():
             return run()
         return OK

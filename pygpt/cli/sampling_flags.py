@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -14,8 +14,10 @@ _SHORT = {"max_tokens": "-n", "temperature": "-t", "seed": "-s"}
 _PREFIX = "sampling."
 
 
-def add_sampling_flags(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:
-    """Add the flags; what is not given leaves no trace in the namespace."""
+def add_sampling_flags(
+    parser: argparse.ArgumentParser, *, without: Collection[str] = (), helps: Mapping[str, str] | None = None
+) -> None:
+    """Add the flags; what is not given leaves no trace in the namespace. `helps`: other words by name."""
     group = parser.add_argument_group("sampling (defaults: what the model records, else temperature 1)")
     for field in fields(SamplingParams):
         if field.name in without:
@@ -32,7 +34,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser, *, without: Collection[s
             f"--{field.name.replace('_', '-')}",
             dest=_PREFIX + field.name,
             default=argparse.SUPPRESS,
-            help=field.metadata["help"],
+            help=(helps or {}).get(field.name, field.metadata["help"]),
             **options,
         )
 

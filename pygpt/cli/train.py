@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from pygpt.errors import Error, InvalidRequestError
+from pygpt.cli.common import EXIT_CODES
+from pygpt.errors import InvalidRequestError, MissingExtraError, OutOfMemory
 from pygpt.train.config import PRESETS, TrainConfig
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ TEXT is a UTF-8 file, a folder of .txt, .md and .rst files, or python-docs. The 
 model.safetensors, config.json, tokenizer.json, training.json and metrics.jsonl; `pygpt export` makes
 a .pygpt file of it. Ctrl-C saves and stops; twice stops at once.
 """
-_EPILOG = """\
-exit codes: 0 done, 1 failed, 2 wrong arguments or text, 4 disk or memory full, 130 stopped by Ctrl-C,
-143 by SIGTERM
-"""
+_EPILOG = f"{EXIT_CODES}, 143 SIGTERM"
 _SHORT_FLAGS = {"seed": ["-s"], "threads": ["-j"]}
 
 
@@ -89,24 +86,15 @@ def _shown(values: Mapping[str, Any]) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train as the arguments say; the exit code."""
+    """Train as the arguments say; the exit code. Errors are the caller's to show."""
     try:
         return _run(args)
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "safetensors"):
             raise
-        return _fail(f"training needs {error.name}: pip install 'pygpt[train]'", 1)
-    except InvalidRequestError as error:
-        return _fail(str(error), 2)
-    except Error as error:
-        return _fail(str(error), 1)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return _fail(f"{error.filename or args.output}: {error.strerror}", 4 if full else 1)
-    except MemoryError:
-        return _fail("out of memory; try a smaller batch-size, context-length or d-model", 4)
-    except KeyboardInterrupt:
-        return 130
+        raise MissingExtraError(f"training needs {error.name}: pip install 'pygpt[train]'") from error
+    except MemoryError as error:
+        raise OutOfMemory("out of memory; try a smaller batch-size, context-length or d-model") from error
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -176,8 +164,3 @@ def _peak_memory_mib(trainer: Trainer) -> int:
 
 def _say(text: str) -> None:
     print(text)  # noqa: T201  (the result of the command)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"pygpt train: error: {message}", file=sys.stderr)  # noqa: T201
-    return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ class LineReader:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")  # a byte that is no text must not end the chat
 
     def read(self, prompt: str) -> str:
         lines: list[str] = []

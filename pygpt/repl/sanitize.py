@@ -23,8 +23,13 @@ def visible(text: str, encoding: str | None = "utf-8") -> str:
     """
     codec = encoding or "ascii"
     sign = _picture if _has_pictures(codec) else _escape
-    shown = _UNSAFE.sub(lambda found: sign(found[0]), text)
-    return shown if shown.isascii() else shown.encode(codec, "backslashreplace").decode(codec)
+    return encodable(_UNSAFE.sub(lambda found: sign(found[0]), text), codec)
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """The text with an escape for every character that the encoding lacks."""
+    codec = encoding or "ascii"
+    return text if text.isascii() else text.encode(codec, "backslashreplace").decode(codec)
 
 
 @cache

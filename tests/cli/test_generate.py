@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import small_models
 
 from pygpt import Engine
 from pygpt.cli.main import main
 from pygpt.params import SamplingParams
+from pygpt.tokenizer import Tokenizer
 
 Capture = pytest.CaptureFixture[str]
 
@@ -120,3 +124,18 @@ def test_a_bad_model_file_is_exit_code_3(tmp_path: Path, capsys: Capture, kind: 
         path.write_text("hello")
     assert main(["generate", str(path)]) == 3
     assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("encoding", "euro"), [("ascii", rb"\u20ac"), ("latin-1", rb"\u20ac"), ("cp1252", b"\x80")]
+)
+def test_H4_what_stdout_cannot_encode_is_escaped(tmp_path: Path, encoding: str, euro: bytes) -> None:
+    script = [0, 1, 0, 1, 0]
+    tokenizer = Tokenizer.from_characters("a\u20ac")
+    path = small_models.reciting_model(tmp_path / "euro.pygpt", script, tokenizer)
+    done = subprocess.run(
+        [sys.executable, "-m", "pygpt", "generate", str(path), "-p", "a", "-t", "0"],
+        capture_output=True, check=False, timeout=60, env=os.environ | {"PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == euro + b"a" + euro + b"\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+import pygpt
 from pygpt import DeviceError, InvalidRequestError, ModelFileError, OutOfMemory
 from pygpt.cli.common import exit_code, wants_color
-from pygpt.cli.main import main
+from pygpt.cli.main import chat_main, main
 
 Capture = pytest.CaptureFixture[str]
 COMMANDS = ("train", "export", "generate", "chat", "inspect", "verify")
@@ -179,3 +181,39 @@ def test_a_full_disk_is_exit_code_4(small_model: Path) -> None:
         )  # fmt: skip
     assert done.returncode == 4
     assert os.strerror(errno.ENOSPC).encode() in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["generate", "MODEL", "-n", "3"]])
+def test_H7_streams_that_the_shell_closed_are_no_bug(
+    small_model: Path, closed: str, words: list[str]
+) -> None:
+    line = shlex.join([sys.executable, "-m", "pygpt", *words]).replace("MODEL", shlex.quote(str(small_model)))
+    done = subprocess.run(  # our own command
+        ["/bin/sh", "-c", f"{line} {closed}"], capture_output=True, text=True, check=False, timeout=60,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == (1 if "1>&-" in closed else 0)
+    assert done.stderr == ("standard output: is closed\n" if closed == "1>&-" else "")
+
+
+def test_a_prompt_from_a_closed_stdin_is_a_usage_error(small_model: Path) -> None:
+    line = shlex.join([sys.executable, "-m", "pygpt", "generate", str(small_model), "-"])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{line} 0<&-"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("stdin: is closed")
+    assert done.stderr.count("\n") == 1
+
+
+def test_gpt_chat_says_its_version_and_its_own_defaults(capsys: Capture) -> None:
+    for flag in ("-V", "--version"):
+        assert chat_main([flag]) == 0
+        assert capsys.readouterr().out == f"pygpt {pygpt.__version__}\n"
+    with pytest.raises(SystemExit):
+        chat_main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(default: 512)" in told
+    assert "(default: shift)" in told
+    assert "to the context's end" not in told

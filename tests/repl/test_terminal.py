@@ -240,3 +240,18 @@ def test_H5_a_paste_of_a_megabyte_is_one_message(terminal: Terminal, chat_model:
     child.send("\r")
     child.expect("its start is lost", timeout=60)
     child.expect("ROMEO:")
+
+
+def test_H4_a_byte_that_is_no_text_does_not_end_a_chat_in_a_dumb_terminal(
+    environment: dict[str, str], chat_model: Path
+) -> None:
+    child = pexpect.spawn(
+        COMMAND[0], [*COMMAND[1:], str(chat_model), "--max-tokens", "6"],
+        env=environment | {"TERM": "dumb"}, timeout=20,
+    )  # fmt: skip
+    child.expect(b"ROMEO: ")
+    child.send(b"a\xff\xfeb\n")
+    child.expect(b"la la")
+    child.expect(b"ROMEO: ")
+    child.sendline(b"/bye")
+    assert exit_code(child) == 0

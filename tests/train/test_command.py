@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from pygpt.cli import train as command
+from pygpt.cli.main import main
+from pygpt.errors import InvalidRequestError
 from pygpt.train import checkpoint
 from pygpt.train.config import TrainConfig
 
@@ -22,14 +24,7 @@ TINY_FLAGS = [
     "--n-layers=1", "--h=2", "--d-model=16", "--context-length=8", "--batch-size=2", "--sample-length=3",
     "--threads=1", "--device=cpu",
 ]  # fmt: skip
-PROGRAM = """
-import argparse, sys
-from pygpt.cli import train
-parser = argparse.ArgumentParser()
-train.add_parser(parser.add_subparsers())
-args = parser.parse_args()
-sys.exit(args.run(args))
-"""
+PROGRAM = "import sys\nfrom pygpt.cli.main import main\nsys.exit(main())"
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -39,8 +34,7 @@ def parse(*arguments: str) -> argparse.Namespace:
 
 
 def run(*arguments: str) -> int:
-    code: int = command.run(parse(*arguments, *TINY_FLAGS))
-    return code
+    return main(["train", *arguments, *TINY_FLAGS])
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -111,9 +105,18 @@ def test_wrong_arguments_end_with_2_and_one_line(
     assert run(*(argument.format(**names) for argument in arguments)) == 2
     error = capfd.readouterr().err
     assert message in error
-    assert error.startswith("pygpt train: error: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_errors_are_json_and_have_tracebacks_where_asked_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(tmp_path / "missing.txt"), "-o", str(tmp_path / "out")]
+    assert main([*words, "--json"]) == 2
+    assert json.loads(capfd.readouterr().err)["error"]["code"] == "invalid_request_error"
+    with pytest.raises(InvalidRequestError):
+        main([*words, "--debug"])
 
 
 def test_without_torch_the_way_to_install_it_is_one_line(tmp_path: Path, alphabet: Path) -> None:
@@ -121,7 +124,7 @@ def test_without_torch_the_way_to_install_it_is_one_line(tmp_path: Path, alphabe
     line = [sys.executable, "-c", program, "train", str(alphabet), "-o", str(tmp_path / "out")]
     result = subprocess.run(line, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr == "pygpt train: error: training needs torch: pip install 'pygpt[train]'\n"
+    assert result.stderr == "training needs torch: pip install 'pygpt[train]'\n"
 
 
 def test_help_needs_no_torch() -> None:
