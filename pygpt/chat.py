@@ -126,6 +126,7 @@ class ChatTemplate:
         messages = _checked(messages)
         if not tokenizer.special_tokens:
             text = self.render(messages, user=user, assistant=assistant)
+            _check_readable(messages, tokenizer)
             return tokenizer.encode(text, param="messages")
         mark = _unused_mark(messages)
         marked = [{**each, "content": tokenizer.broken_up(each["content"], mark)} for each in messages]
@@ -211,6 +212,16 @@ def _checked(messages: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str
                 "messages", f"{where}: content must be a text, got {shown(message.get('content'))}"
             )
     return messages
+
+
+def _check_readable(messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> None:
+    """Raises InvalidRequestError with the place in a message, not in what the template makes of it."""
+    for place, message in enumerate(messages):
+        if tokenizer.unknown_characters(message["content"]):
+            try:
+                tokenizer.encode(message["content"], param="messages")
+            except InvalidRequestError as error:
+                raise InvalidRequestError("messages", f"message {place}: {error.message}") from None
 
 
 def _name(param: str, value: object) -> str | None:

@@ -167,3 +167,10 @@ def test_characters_that_a_vocabulary_lacks_become_the_nearest_or_are_named() ->
     assert speakable(text, tokenizer) == ("I'm cafe -- 'ok'  ", ["2", "\N{GRINNING FACE}"])
     assert speakable("plain", tokenizer) == ("plain", [])
     assert speakable("\u00fc\N{GRINNING FACE}", byte_tokenizer()) == ("\u00fc\N{GRINNING FACE}", [])
+
+
+def test_an_unknown_character_is_named_by_its_place_in_the_message() -> None:
+    talk = [*HI, {"role": "assistant", "content": "ho"}, {"role": "user", "content": "ab\u20ac"}]
+    with pytest.raises(InvalidRequestError, match=r"message 2: .*U\+20AC\) at position 2 ") as caught:
+        play().token_ids(talk)
+    assert caught.value.param == "messages"

@@ -156,9 +156,6 @@ def test_C22_a_process_ends_in_silence_whatever_still_runs(small_model: Path, co
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.xfail(
-    reason="bindings' poll takes the GIL back in a destructor, where Python 3.11 ends the thread"
-)
 def test_E11_a_process_ends_in_silence_while_a_daemon_thread_generates(small_model: Path) -> None:
     code = """
     threading.Thread(target=engine.generate, args=('a',), kwargs={'max_tokens': 10**9}, daemon=True).start()
