@@ -11,7 +11,9 @@ needs torch.
 
 from __future__ import annotations
 
+import os.path
 from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 from pygpt.errors import (
@@ -30,6 +32,13 @@ from pygpt.errors import (
     OverloadedError,
     UnknownParameterError,
 )
+
+_HERE = os.path.dirname(__file__)
+if not any(os.path.isfile(os.path.join(_HERE, "_core" + suffix)) for suffix in EXTENSION_SUFFIXES):
+    raise ImportError(
+        f"{_HERE} is pygpt's source, without its compiled core: work in another directory to use the installed "
+        "pygpt, or build the core here with pip install -e ."
+    )
 
 if TYPE_CHECKING:
     from pygpt.completion import Completion, Score, TextPiece

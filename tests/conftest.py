@@ -19,6 +19,12 @@ import small_models
 SHARED_TEXT = Path(__file__).parents[2] / "shared" / "data" / "tinyshakespeare.txt"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Work in an empty directory: a `python -c` in the repository would import its source, without a core."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture(scope="session")
 def real_text() -> str:
     """English text, some 100,000 characters or more: PYGPT_TEST_TEXT, else Shakespeare, else python-docs."""
