@@ -36,8 +36,8 @@ from pygpt.errors import (
 _HERE = os.path.dirname(__file__)
 if not any(os.path.isfile(os.path.join(_HERE, "_core" + suffix)) for suffix in EXTENSION_SUFFIXES):
     raise ImportError(
-        f"{_HERE} is pygpt's source, without its compiled core: work in another directory to use the installed "
-        "pygpt, or build the core here with pip install -e ."
+        f"{_HERE} is pygpt's source, without its compiled core: work in another directory to use the "
+        "installed pygpt, or build the core here with pip install -e ."
     )
 
 if TYPE_CHECKING:
