@@ -145,18 +145,20 @@ std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
 void Engine::run_loop() noexcept {
   use_exact_arithmetic();
   Results results;
-  std::exception_ptr failure;  // of the last turn: every request is told before the next one
   while (wait_for_work()) {
     try {
-      if (failure) fail_all(failure);
-      failure = nullptr;
       admit();
       step(results);
-    } catch (...) {
-      if (!failure) failure = std::current_exception();
+    } catch (const OutOfMemory& error) {
+      finish_all(Finish::error, Fault::memory, error.what());
+    } catch (const std::bad_alloc&) {
+      finish_all(Finish::error, Fault::memory,
+                 "the system is out of memory: run fewer requests at once, or pass a smaller max_context");
+    } catch (const std::exception& error) {
+      finish_all(Finish::error, Fault::other, error.what());
     }
   }
-  while (!end_all()) std::this_thread::yield();
+  finish_all(Finish::cancelled, Fault::none, "");
 }
 
 /// Sleeps while there is nothing to do. False when the engine closes.
@@ -166,34 +168,23 @@ bool Engine::wait_for_work() {
   return !closing_;
 }
 
-/// Hands what has arrived to the scheduler. Where memory runs out, the rest stays where it is.
+/// Hands what has arrived to the scheduler. Where memory runs out, it stays where it is.
 void Engine::admit() {
   const std::lock_guard lock(mutex_);
-  for (; !inbox_.empty(); inbox_.pop_front()) scheduler_->add(std::move(inbox_.front()));
+  scheduler_->add(inbox_);
 }
 
-/// Ends every request with the error that a step threw.
-void Engine::fail_all(const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const OutOfMemory& error) {
-    scheduler_->fail_all(Fault::memory, error.what());
-  } catch (const std::bad_alloc&) {
-    scheduler_->fail_all(Fault::memory,
-                         "the system is out of memory: run fewer requests at once, or pass a smaller max_context");
-  } catch (const std::exception& error) {
-    scheduler_->fail_all(Fault::other, error.what());
+/// Ends every request, whether the scheduler has it yet or not; but none that is submitted by who hears of it.
+void Engine::finish_all(Finish finish, Fault fault, std::string_view message) noexcept {
+  std::vector<std::unique_ptr<Sequence>> arrivals;
+  {
+    const std::lock_guard lock(mutex_);
+    arrivals.swap(inbox_);
   }
-}
-
-/// Cancels every request. False if there was no memory to tell of it: once more, then.
-bool Engine::end_all() noexcept {
-  try {
-    admit();
-    scheduler_->cancel_all();
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
+  scheduler_->finish_all(finish, fault, message);
+  for (auto& sequence : arrivals) {
+    sequence->finish(finish, fault, message);
+    sequence->publish();
   }
 }
 

@@ -1,10 +1,9 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
-#include <exception>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -53,8 +52,7 @@ class Engine {
   bool wait_for_work();
   void admit();
   void step(Results& results);
-  void fail_all(const std::exception_ptr& failure);
-  bool end_all() noexcept;
+  void finish_all(Finish finish, Fault fault, std::string_view message) noexcept;
 
   std::shared_ptr<const ModelFile> file_;
   SequenceLimits limits_{};
@@ -65,7 +63,7 @@ class Engine {
 
   std::mutex mutex_;
   std::condition_variable arrived_;
-  std::deque<std::unique_ptr<Sequence>> inbox_;
+  std::vector<std::unique_ptr<Sequence>> inbox_;
   bool closing_ = false;
   std::mutex close_mutex_;
   std::thread thread_;  // last: it uses everything above

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 
@@ -9,6 +10,11 @@ namespace pygpt {
 Scheduler::Scheduler(Backend& backend, const Limits& limits)
     : backend_(backend), limits_(limits), pool_(backend.info().page_capacity) {
   running_.reserve(static_cast<size_t>(limits.max_running));
+}
+
+void Scheduler::add(std::vector<std::unique_ptr<Sequence>>& sequences) {
+  waiting_.insert(waiting_.end(), std::make_move_iterator(sequences.begin()), std::make_move_iterator(sequences.end()));
+  sequences.clear();
 }
 
 bool Scheduler::next(Batch& batch) {
@@ -122,10 +128,17 @@ void Scheduler::retire() {
   std::erase_if(running_, [](const auto& sequence) { return sequence->finished(); });
 }
 
-void Scheduler::finish_all(Finish finish, Fault fault, const std::string& message) {
-  for (; !waiting_.empty(); waiting_.pop_front()) running_.push_back(std::move(waiting_.front()));
-  for (auto& sequence : running_) sequence->finish(finish, fault, message);
-  retire();
+void Scheduler::finish_all(Finish finish, Fault fault, std::string_view message) noexcept {
+  const auto end = [&](auto& sequences) {
+    for (auto& sequence : sequences) {
+      sequence->finish(finish, fault, message);
+      sequence->publish();
+      sequence->cache.truncate(0, pool_);
+    }
+    sequences.clear();
+  };
+  end(running_);
+  end(waiting_);
 }
 
 }  // namespace pygpt

@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "backend/backend.h"
@@ -20,8 +21,8 @@ class Scheduler {
 
   Scheduler(Backend& backend, const Limits& limits);
 
-  /// Takes the sequence. Throws std::bad_alloc, and then has not taken it.
-  void add(std::unique_ptr<Sequence>&& sequence) { waiting_.push_back(std::move(sequence)); }
+  /// Takes the sequences, to run them in this order. Throws std::bad_alloc, and then has taken none.
+  void add(std::vector<std::unique_ptr<Sequence>>& sequences);
 
   bool idle() const { return waiting_.empty() && running_.empty(); }
 
@@ -31,12 +32,10 @@ class Scheduler {
   /// Hands the answers of the batch to their sequences, and frees what the finished ones held.
   void accept(const Results& results, int32_t vocab_size);
 
-  /// Ends every sequence for one reason. Where it throws std::bad_alloc, it can be called again.
-  void fail_all(Fault fault, const std::string& message) { finish_all(Finish::error, fault, message); }
-  void cancel_all() { finish_all(Finish::cancelled, Fault::none, ""); }
+  /// Ends every sequence by an error or a cancellation. Needs no memory; where there is none, the last tokens get lost.
+  void finish_all(Finish finish, Fault fault, std::string_view message) noexcept;
 
  private:
-  void finish_all(Finish finish, Fault fault, const std::string& message);
   void drop_cancelled();
   void start_waiting();
   bool start(Sequence& sequence);

@@ -1,6 +1,7 @@
 #include "engine/sequence.h"
 
 #include <algorithm>
+#include <new>
 
 namespace pygpt {
 
@@ -112,9 +113,14 @@ void Sequence::make_room() {
   computed_ = 0;
 }
 
-void Sequence::finish(Finish finish, Fault fault, const std::string& message) {
-  if (finished()) return;
-  event_.message = message;  // first: it may run out of memory
+void Sequence::finish(Finish finish, Fault fault, std::string_view message) noexcept {
+  const bool from_outside = finish == Finish::error || finish == Finish::cancelled;
+  if (finished() && !(from_outside && news_)) return;
+  try {
+    event_.message = message;
+  } catch (const std::bad_alloc&) {
+    event_.message = "out of memory";  // short enough to need none
+  }
   event_.finish = finish;
   event_.fault = fault;
   news_ = true;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "backend/batch.h"
@@ -44,14 +45,15 @@ class Sequence {
   /// Takes the answer for one row that wanted something.
   void take(const Row& row, int32_t token, std::span<const float> logits);
 
-  /// Ends it and tells its ticket.
-  void finish(Finish finish, Fault fault = Fault::none, const std::string& message = "");
+  /// Ends it, unless it has ended. A fault or cancellation takes the place of an end that its ticket has not heard of.
+  void finish(Finish finish, Fault fault = Fault::none, std::string_view message = "") noexcept;
 
   bool finished() const { return event_.finish.has_value(); }
   bool cancelled() const { return ticket_->cancelled(index_); }
   void started() { started_ = Clock::now(); }
 
-  /// Hands over the news of this step, if there are any.
+  /// Hands over the news of this step, if there are any. Throws std::bad_alloc unless it has ended by a fault or was
+  /// cancelled, and has then kept them.
   void publish();
 
   KvCache cache;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 
 namespace pygpt {
 namespace {
@@ -20,12 +21,31 @@ void move_behind(std::vector<T>& to, std::vector<T>& from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
-/// Adds `event` to what has not been seen yet of the same request. Where memory runs out, both stay as they were.
-void merge(Event& pending, Event& event) {
+/// Room in `pending` for what is new in `event`.
+void make_room(Event& pending, const Event& event) {
   make_room(pending.token_ids, event.token_ids);
   make_room(pending.logprobs, event.logprobs);
   make_room(pending.prompt_logprobs, event.prompt_logprobs);
   make_room(pending.logits, event.logits);
+}
+
+bool must_be_told(const Event& event) { return event.finish == Finish::error || event.finish == Finish::cancelled; }
+
+void drop_news(Event& event) {
+  event.token_ids.clear();
+  event.logprobs.clear();
+  event.prompt_logprobs.clear();
+  event.logits.clear();
+}
+
+/// Adds `event` to what has not been seen yet of the same request. Where memory runs out, both stay as they were.
+void merge(Event& pending, Event& event) {
+  try {
+    make_room(pending, event);
+  } catch (const std::bad_alloc&) {
+    if (!must_be_told(event)) throw;
+    drop_news(event);
+  }
   move_behind(pending.token_ids, event.token_ids);
   move_behind(pending.logprobs, event.logprobs);
   move_behind(pending.prompt_logprobs, event.prompt_logprobs);

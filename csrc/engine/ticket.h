@@ -33,7 +33,8 @@ class Ticket {
   }
 
   /// Adds to what the caller will see of request event.index. Wakes it at once for an end, else at most every 2 ms.
-  /// Throws std::bad_alloc, and then has changed nothing.
+  /// Throws std::bad_alloc, and then has changed nothing; but an end by a fault or by cancellation is told in any case,
+  /// if need be without what else is new.
   void publish(Event&& event);
 
  private:

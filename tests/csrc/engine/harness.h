@@ -25,10 +25,12 @@ struct Harness {
   /// Hands requests to the scheduler, under one ticket.
   std::shared_ptr<Ticket> add(const std::vector<Request>& requests) {
     auto ticket = std::make_shared<Ticket>(requests.size());
-    for (size_t i = 0; i < requests.size(); ++i) {
-      scheduler.add(std::make_unique<Sequence>(requests[i], ticket, static_cast<int64_t>(i),
-                                               SequenceLimits{options.context, options.backend.vocab_size}));
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    const SequenceLimits limits{options.context, options.backend.vocab_size};
+    for (const Request& request : requests) {
+      sequences.push_back(std::make_unique<Sequence>(request, ticket, std::ssize(sequences), limits));
     }
+    scheduler.add(sequences);
     return ticket;
   }
 

@@ -1,5 +1,5 @@
-// Memory that runs out: each allocation in turn fails once. Whatever it was for, nothing hangs or crashes, no request
-// gets other tokens than it should, and the engine works afterwards.
+// Memory that runs out: each allocation in turn fails, once or with all that follow. Whatever it was for, nothing hangs
+// or crashes, no request gets other tokens than it should, and the engine works afterwards.
 
 #include <atomic>
 #include <cstdlib>
@@ -17,10 +17,13 @@ namespace {
 constexpr int64_t kNever = int64_t{1} << 60;
 std::atomic<int64_t> g_until_fault = kNever;  // allocations left before the one that fails
 std::atomic<bool> g_faulted = false;
+std::atomic<bool> g_for_ever = false;  // and all that follow fail, too
+thread_local bool t_spared = false;    // this thread's never fail
 
 bool fails_now() {
-  if (g_until_fault.load(std::memory_order_relaxed) == kNever) return false;
-  if (g_until_fault.fetch_sub(1) != 0) return false;
+  if (t_spared || g_until_fault.load(std::memory_order_relaxed) == kNever) return false;
+  const int64_t left = g_until_fault.fetch_sub(1);
+  if (left > 0 || (left < 0 && !g_for_ever)) return false;
   g_faulted = true;
   return true;
 }
@@ -70,6 +73,14 @@ class OneFault {
   static bool happened() { return g_faulted; }
 };
 
+/// While it lives, all allocations of other threads fail after the next `count`.
+class Famine : OneFault {
+ public:
+  explicit Famine(int64_t count) : OneFault(count) { t_spared = g_for_ever = true; }
+  ~Famine() { t_spared = g_for_ever = false; }
+  using OneFault::happened;
+};
+
 std::shared_ptr<const ModelFile> model() {
   const TemporaryFolder folder;
   const Shape shape{.n_layer = 1, .n_head = 2, .context_length = 40, .vocab_size = 50, .padded_vocab_size = 50};
@@ -93,7 +104,7 @@ std::vector<Request> requests() {
 std::vector<Event> wait(Ticket& ticket) {
   std::vector<Event> events(ticket.size());
   for (Event& event : events) event.token_ids.reserve(100);  // below, only the poll itself may run out of memory
-  for (int turns = 0; turns < 1000; ++turns) {
+  for (int turns = 0; turns < 400; ++turns) {
     const bool done = ticket.done();
     try {
       for (Event& event : ticket.poll(done ? 0 : 0.05, false)) {
@@ -110,20 +121,21 @@ std::vector<Event> wait(Ticket& ticket) {
   fail("a request never ends");
 }
 
-/// Runs the requests with a fault; false when none happened because there are not so many allocations.
+/// Runs the requests with faults; false when none happened because there are not so many allocations.
+template <class Faults>
 bool survives(Engine& engine, int64_t count, const Answers& right) {
   std::vector<Request> asked = requests();
   std::vector<Event> events;
   bool happened = false;
   {
-    const OneFault fault(count);
+    const Faults fault(count);
     try {
       const auto ticket = engine.submit(std::move(asked));
       events = wait(*ticket);
     } catch (const std::bad_alloc&) {
     } catch (const OutOfMemory&) {
     }
-    happened = OneFault::happened();
+    happened = Faults::happened();
   }
   for (size_t i = 0; i < events.size(); ++i) {
     const bool whole = events[i].finish == Finish::length && events[i].token_ids == right[i];
@@ -145,6 +157,7 @@ Answers answers(Engine& engine) {
   return tokens;
 }
 
+template <class Faults>
 void running() {
   const auto file = model();
   const EngineOptions options{.threads = 2, .prefill_chunk = 16};
@@ -153,14 +166,31 @@ void running() {
     return answers(engine);
   }();
   int64_t count = 0;
-  for (bool more = true; more; count += count < 150 ? 1 : 7) {
+  for (bool more = true; more; count += count < 150 ? 1 : 17) {
     Engine fresh(file, options);  // nothing is warm: pages and rows of logits are all still to be had
-    more = survives(fresh, count, right);
+    more = survives<Faults>(fresh, count, right);
     expect(answers(fresh) == right, join("the engine works after a fault at allocation ", count));
   }
   expect(count > 100, join("only ", count, " allocations"));
 }
-const Test running_test{"each allocation of running requests may fail", running};
+const Test running_test{"each allocation of running requests may fail", running<OneFault>};
+const Test famine_test{"from any allocation on, all that the engine asks for may fail", running<Famine>};
+
+void closing() {
+  const auto file = model();
+  for (int64_t count = 0; count < 60; ++count) {
+    Engine engine(file, {.threads = 2, .prefill_chunk = 16, .max_running = 2});
+    const Famine famine(count);
+    const auto ticket = engine.submit(requests());
+    engine.close();
+    expect(ticket->done(), "every request has ended");
+    for (const Event& event : ticket->poll(0, true)) {
+      expect(event.finish == Finish::cancelled || event.fault == Fault::memory || event.finish == Finish::length,
+             finish_of(event));
+    }
+  }
+}
+const Test closing_test{"an engine without memory can be closed", closing};
 
 void opening() {
   const TemporaryFolder folder;

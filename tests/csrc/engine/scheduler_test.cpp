@@ -298,7 +298,7 @@ void fail_all() {
   Harness harness({.max_running = 1});
   const auto ticket = harness.add(std::vector<Request>(3, {.prompt = prompt_of(5), .max_tokens = 9}));
   harness.step();
-  harness.scheduler.fail_all(Fault::other, "the device fell off the table");
+  harness.scheduler.finish_all(Finish::error, Fault::other, "the device fell off the table");
   expect(harness.scheduler.idle() && ticket->done(), "all ended");
   for (const Event& event : ticket->poll(0, true)) {
     expect(
