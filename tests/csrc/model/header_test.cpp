@@ -199,6 +199,18 @@ void a7_defaults() {
 }
 const Test a7_defaults_test{"A7: a default that no request may ask for is refused", a7_defaults};
 
+void good_defaults() {
+  for (const char* line : {"temperature 0", "temperature 100", "top_k 0", "top_k_ties false", "top_p 1", "top_p 0.001",
+                           "min_p 0", "min_p 1", "repetition_penalty 0.1", "repetition_penalty 100"}) {
+    Parts parts = small_model();
+    std::erase_if(parts.lines, [](const std::string& each) { return each.starts_with("default "); });
+    const std::string* place = &parts.line("blob tokenizer.json");
+    parts.lines.insert(parts.lines.begin() + (place - parts.lines.data()), join("default ", line));
+    expect_equal(parse(parts.bytes()).defaults.size(), 1u, line);
+  }
+}
+const Test good_defaults_test{"a default at the end of its range is read", good_defaults};
+
 void a8_caps() {
   const std::string good = small_model().bytes();
   const size_t end = good.find("\nend ") + 1;
@@ -230,6 +242,11 @@ void a9_characters() {
   for (const std::string& line : bad) expect_refused("invalid_header", replaced("default top_k", line), line);
   expect_says("column 8 holds byte 9", "invalid_header", replaced("default top_k", "default\ttop_k 1"));
   expect_says("header line 24", "invalid_header", replaced("default top_k", "default\ttop_k 1"));
+  expect_says("column 1 holds byte 32", "invalid_header", replaced("default top_k", " default top_k 1"));
+  expect_says("column 16 holds byte 32", "invalid_header", replaced("default top_k", "default top_k 1 "));
+  expect_says("column 9 holds byte 32", "invalid_header", replaced("default top_k", "default  top_k 1"));
+  expect_says("column 15 holds byte 127", "invalid_header", replaced("default top_k", "default top_k \x7f"));
+  expect_says("unknown to version 1", "invalid_header", replaced("default top_k", "!~ top_k 1"));
   expect_says("column 1 holds byte 239", "invalid_header", "\xef\xbb\xbf" + small_model().bytes());
   for (const char* number : {"064", "+64", "6e1", "nan", "0x40", "-64", "64.0", "9223372036854775808"}) {
     expect_refused("invalid_header", patched("tensor wpe", 5, number), join("offset ", number));
@@ -320,6 +337,12 @@ void a19_formats() {
 const Test a19_formats_test{"A19: unknown formats, and sizes that are not the format's", a19_formats};
 
 void a20_names() {
+  Parts five = small_model({.biases = false});
+  std::erase_if(five.lines, [](const std::string& line) {
+    return line.starts_with("tensor h.0.m") || line.starts_with("tensor h.0.a") || line.starts_with("tensor wpe");
+  });
+  expect_says("missing: h.0.attn.proj, h.0.attn.qkv, h.0.mlp.down, h.0.mlp.up, wpe; unexpected: none", "tensor_set",
+              five.bytes());
   expect_says("missing: wpe; unexpected: none", "tensor_set", [] {
     Parts parts = small_model();
     std::erase_if(parts.lines, [](const std::string& line) { return line.starts_with("tensor wpe"); });
