@@ -24,7 +24,7 @@ import pexpect
 
 IDLE_S = 3.0
 # A terminal says where its cursor is when prompt_toolkit asks; pexpect's does not, and would be waited for.
-NO_ANSWERS = {**os.environ, "PROMPT_TOOLKIT_NO_CPR": "1"}
+NO_CURSOR = {**os.environ, "PROMPT_TOOLKIT_NO_CPR": "1"}
 
 
 def seconds(code: str) -> float:
@@ -51,7 +51,7 @@ def chat_once(model: list[str]) -> tuple[float, float, float]:
     """(seconds to the first character of the answer, peak MB, idle share of one core)."""
     start = time.perf_counter()
     chat = pexpect.spawn(
-        sys.executable, ["-m", "pygpt", "chat", *model], encoding="utf-8", dimensions=(40, 100), env=NO_ANSWERS
+        sys.executable, ["-m", "pygpt", "chat", *model], encoding="utf-8", dimensions=(40, 100), env=NO_CURSOR
     )
     chat.sendline("What news from Verona?")
     chat.expect(r"JULIET\S* *(?:\x1b\[[0-9;]*m)* *[A-Za-z']")
