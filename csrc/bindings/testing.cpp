@@ -207,6 +207,7 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
   const int64_t count = k.shape(0);
   std::vector<AlignedArray<std::byte>> memory;
   std::vector<const std::byte*> pages;
+  const PaddedRows keys(k);
   const PaddedRows values(v);
   for (int64_t page = 0; page < pages_for(count); ++page) {
     memory.emplace_back(layout.page_bytes);
@@ -216,8 +217,8 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
     for (int column = 0; column < kPageRows; ++column) {
       const int64_t position = page * kPageRows + column;
       const bool real = position < count;
-      kernels.append[layout.type]({real ? k.data(position, 0) : fill.data(),
-                                   real ? values.memory.data() + position * values.stride : fill.data(),
+      kernels.append[layout.type]({real ? keys.row(position) : fill.data(),
+                                   real ? values.row(position) : fill.data(),
                                    static_cast<int>(config.head_dim), column, memory.back().data(),
                                    memory.back().data() + layout.v_offset(0, 0)});
     }

@@ -60,7 +60,7 @@ struct LayerNormArgs {
 /// One position's k and v into its page. Within a page: k as [head_dim][32], v as [32][padded head_dim]; where the type
 /// has scales, each followed by f32 scales [32].
 struct AppendArgs {
-  const float* k;  // [head_dim]
+  const float* k;  // [padded head_dim], zeros behind head_dim
   const float* v;  // [padded head_dim], zeros behind head_dim
   int head_dim;
   int column;  // position % 32
