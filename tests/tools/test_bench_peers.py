@@ -116,6 +116,26 @@ def test_a_report_says_which_exact_engine_differs_and_who_was_skipped() -> None:
     assert "- llama.cpp F32: needs llama_cpp" in text
 
 
+def test_a_report_warns_where_others_took_processor_time() -> None:
+    from peers.report import report
+
+    quiet_run = group(pygpt_f32={"decode": [1.0]})
+    quiet_run.others["pygpt f32"] = [0.02, None]
+    assert "Other processes and the host took at most 2 % of the processors (pygpt f32)." in report(quiet_run)
+    busy_run = group(pygpt_f32={"decode": [1.0]})
+    busy_run.others["pygpt f32"] = [0.02, 0.4]
+    assert "distrust these ratios" in report(busy_run)
+
+
+def test_what_others_took_is_busy_time_less_the_process_own() -> None:
+    from peers.quiet import Sample, others
+
+    before = Sample(at=0.0, busy=100.0, own=10.0)
+    assert others(before, Sample(at=2.0, busy=103.0, own=12.0), cpus=2) == 0.25
+    assert others(before, Sample(at=2.0, busy=102.0, own=12.5), cpus=2) == 0.0
+    assert others(None, before, cpus=2) is None
+
+
 def test_what_json_holds_shows_the_same_report() -> None:
     import bench_peers
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from peers.base import UnavailableError
 from peers.catalogue import Contender
+from peers.quiet import process_ticks
 
 TOOLS = Path(__file__).parents[1]
 TIMEOUT_S = 900.0
@@ -90,13 +91,13 @@ class Worker:
     def settle(self) -> bool:
         """Wait until its threads rest, as spinning ones do for a while; whether they do."""
         deadline = time.monotonic() + REST_LIMIT_S
-        before = cpu_ticks(self.process.pid)
+        before = process_ticks(self.process.pid)
         if before is None:
             time.sleep(PAUSE_WITHOUT_PROC_S)
             return True
         while time.monotonic() < deadline:
             time.sleep(REST_WINDOW_S)
-            now = cpu_ticks(self.process.pid)
+            now = process_ticks(self.process.pid)
             if now == before:
                 return True
             before = now
@@ -127,15 +128,6 @@ class Worker:
         self.log.seek(0)
         lines = self.log.read().strip().splitlines()
         return lines[-1] if lines else "it said nothing"
-
-
-def cpu_ticks(process: int) -> int | None:
-    """User and system time of a process, fields 14 and 15 of /proc/PID/stat (proc(5)); None without them."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return int(fields[11]) + int(fields[12])
 
 
 @functools.cache

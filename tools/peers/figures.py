@@ -44,6 +44,8 @@ class Group:
         agreement: how many of the first tokens, one after the other, are those of the reference.
         skipped: contenders that did not take part, and why.
         bandwidth_gb_s: what memory gave when it was read, once a round; empty without a probe.
+        others: share of the processors that other processes and the host took while a contender worked, the
+            worst cell of each round; None where the system does not tell.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Group:
     agreement: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     bandwidth_gb_s: list[float | None] = field(default_factory=list)
+    others: dict[str, list[float | None]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Group:

@@ -1,4 +1,7 @@
-"""llama.cpp through llama-cpp-python's low-level API; the greedy choice is numpy's argmax."""
+"""llama.cpp through llama-cpp-python's low-level API; the greedy choice is numpy's argmax.
+
+Its defaults hold, so the cache is f16 for F32 weights too.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peers import bandwidth, shapes
+from peers import bandwidth, quiet, shapes
 from peers.base import CHECKED_TOKENS, PROMPT_TOKENS, UnavailableError
 from peers.catalogue import Contender
 from peers.client import Worker, WorkerError, opened, prepared
@@ -18,6 +19,7 @@ from peers.figures import FIGURES, Group, agreeing, decode_speed
 from peers.shapes import Shape
 
 BATCH = 8
+CPUS = os.cpu_count() or 1
 FIRST_TOKEN_RUNS = 3
 WARM_UP_TOKENS = 4
 
@@ -198,17 +200,27 @@ class GroupRun:
 
     def _cell(self, contender: Contender, cell: str) -> Values:
         worker = self.workers[contender.name]
+        before = quiet.sample(worker.process.pid)
         if cell == "decode":
             values = decode(worker, self.shape, self.tokens)
         elif cell == "batch":
             values = batch(worker, self.shape, self.batch_tokens)
         else:
             values = prefill(worker, self.shape, self.shape.prefill)
+        self._note_others(contender.name, quiet.others(before, quiet.sample(worker.process.pid), CPUS))
         if not worker.settle():
             note(
                 f"{self.shape.name}: {contender.name} does not come to rest: the others share its processors"
             )
         return values
+
+    def _note_others(self, name: str, share: float | None) -> None:
+        """Keep the worst share of the round."""
+        rounds = self.group.others.setdefault(name, [])
+        if len(rounds) < len(self.group.bandwidth_gb_s):  # the first cell of this round: one probe a round
+            rounds.append(share)
+        elif share is not None:
+            rounds[-1] = max(share, rounds[-1] or 0.0)
 
     def _compare(self, contenders: Sequence[Contender]) -> None:
         """Each engine's first tokens with those of the first exact one."""

@@ -78,6 +78,9 @@ def _panel(axis: Any, group: Group, bars: Sequence[tuple[str, str, int, Spread]]
         drawn, [f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in medians], padding=4
     )
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.grid(axis="x", color="#dddddd", linewidth=0.8)
+    axis.set_axisbelow(True)
     axis.set_xlim(min(medians) / 2, max(speed.high for speed in speeds) * 2)
     for label, engine in zip(axis.get_yticklabels(), engines, strict=True):
         label.set_fontweight("bold" if engine == OURS else "normal")

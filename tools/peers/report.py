@@ -25,6 +25,8 @@ def report(group: Group) -> str:
         _figures(group),
     ]
     parts += [text for figure in FIGURES.values() if (text := _ratios(group, figure))]
+    if disturbed := _disturbed(group):
+        parts.append(disturbed)
     if group.skipped:
         parts.append("Not there:\n" + "\n".join(f"- {name}: {why}" for name, why in group.skipped.items()))
     return "\n\n".join(parts)
@@ -84,6 +86,22 @@ def _share(group: Group, name: str) -> str:
         for speed, read in zip(speeds, group.bandwidth_gb_s, strict=False)
     ]
     return shown(spread(shares), 0)
+
+
+DISTURBED = 0.1  # of the processors
+
+
+def _disturbed(group: Group) -> str:
+    """How much of the processors others had. It matters: an engine whose threads spin suffers most."""
+    worst = {name: shares.high for name, each in group.others.items() if (shares := spread(each))}
+    if not worst:
+        return ""
+    name = max(worst, key=lambda each: worst[each])
+    text = f"Other processes and the host took at most {100 * worst[name]:.0f} % of the processors ({name})"
+    many = sum(share > DISTURBED for share in worst.values())
+    if not many:
+        return f"{text}."
+    return f"**{text}, and more than {100 * DISTURBED:.0f} % beside {many} engines: distrust these ratios.**"
 
 
 def _agreement(group: Group, contender: Contender) -> str:
