@@ -18,13 +18,14 @@ Decode continues a 16-token prompt greedily, whatever the tokens are; speed is (
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,39 +64,43 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         args.contenders = chosen(args.engines)
     except ValueError as error:
         parser.error(str(error))
+    if args.picture and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--picture needs matplotlib: pip install matplotlib")
+    if args.picture and args.growth:
+        parser.error("--picture draws decode speeds, which --growth does not measure")
+    for path in (args.json, args.picture):  # said now, not after the measurement
+        if path and not path.resolve().parent.is_dir():
+            parser.error(f"there is no directory {path.parent}")
     return args
 
 
-def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Every group of the run, as --json writes it."""
-    record = {
+def measure(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
+    """What --json writes, as far as it is known, after every group."""
+    record: dict[str, Any] = {
         "schema": SCHEMA,
-        "machine": {
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": {"system": platform.system(), "isa": platform.machine(), "cpus": os.cpu_count()},
         "rounds": args.rounds,
         "quick": args.quick,
+        "groups": [],
     }
     plan = Plan(args.threads, args.rounds, args.cells, args.quick)
     if args.growth:
-        ours = [each for each in args.contenders if args.engines or each.engine == OURS]
-        return record | {"growth": asdict(growth.measure(ours, plan, work))}
-    groups = []
-    for name in args.models:
-        groups.append(GroupRun(SHAPES[name], plan, work).run(args.contenders))
-        if name == "S" and "decode" in args.cells and args.threads > 1:
-            alone = Plan(1, args.rounds, ["decode"], args.quick)
-            groups.append(GroupRun(SHAPES[name], alone, work).run(args.contenders))
-    return record | {"groups": [asdict(group) for group in groups]}
+        taking_part = [each for each in args.contenders if args.engines or each.engine == OURS]
+        yield record | {"growth": asdict(growth.measure(taking_part, plan, work))}
+        return
+    runs = [(SHAPES[name], plan) for name in args.models]
+    if "S" in args.models and "decode" in args.cells and args.threads > 1:
+        runs.insert(args.models.index("S") + 1, (SHAPES["S"], replace(plan, threads=1, cells=["decode"])))
+    for shape, its_plan in runs:
+        record["groups"].append(asdict(GroupRun(shape, its_plan, work).run(args.contenders)))
+        yield record
 
 
 def show(record: dict[str, Any]) -> str:
     """The Markdown of what --json holds."""
     if record.get("schema") != SCHEMA:
         raise SystemExit(f"not a file of this tool's --json: its schema is {record.get('schema')!r}")
-    parts = [report(Group(**group)) for group in record.get("groups", ())]
+    parts = [report(Group(**group)) for group in record["groups"]]
     if "growth" in record:
         parts.append(growth.report(growth.Growth(**record["growth"])))
     if record["quick"]:
@@ -122,14 +127,14 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as temporary:
             work = (args.work or Path(temporary)).resolve()
             work.mkdir(parents=True, exist_ok=True)
-            record = measure(args, work)
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1))
+            for record in measure(args, work):  # the last is the whole
+                if args.json:
+                    args.json.write_text(json.dumps(record, indent=1))
     print(show(record))
     if args.picture:
         from peers.picture import draw
 
-        draw([Group(**group) for group in record.get("groups", ())], args.picture)
+        draw([Group(**group) for group in record["groups"]], args.picture)
     return 0
 
 

@@ -175,7 +175,10 @@ def test_nothing_installed_is_an_error_that_says_so() -> None:
         bench_peers.check_installed([absent])
 
 
-@pytest.mark.parametrize("line", ["--rounds 0", "--threads 0", "--models Z", "--engines lama", "--cells x"])
+@pytest.mark.parametrize(
+    "line",
+    ["--rounds 0", "--threads 0", "--models Z", "--engines lama", "--cells x", "--json no-such/place.json"],
+)
 def test_an_impossible_command_line_is_refused(line: str) -> None:
     import bench_peers
 

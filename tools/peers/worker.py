@@ -23,6 +23,8 @@ from peers.base import Runner, UnavailableError
 from peers.catalogue import Contender, find
 from peers.shapes import SHAPES
 
+LONGEST_REASON = 200
+
 
 def engine_module(contender: Contender) -> Any:
     return importlib.import_module(f"peers.{contender.module}")
@@ -62,6 +64,12 @@ def say(pipe: IO[str], message: Mapping[str, Any]) -> None:
     pipe.flush()
 
 
+def one_line(text: str) -> str:
+    """As a table holds it: without the working directory, and not the whole of a long one."""
+    line = " ".join(text.split()).replace(os.getcwd() + os.sep, "")
+    return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON] + "..."
+
+
 def serve(pipe: IO[str], arguments: list[str]) -> None:
     name, shape, path, threads = arguments
     contender = find(name)
@@ -84,10 +92,10 @@ def main() -> int:
     try:
         {"serve": serve, "prepare": prepare}[sys.argv[1]](pipe, sys.argv[2:])
     except UnavailableError as error:
-        say(pipe, {"skip": " ".join(str(error).split())})
+        say(pipe, {"skip": one_line(str(error))})
     except Exception as error:  # whatever an engine throws is a line of the report
         traceback.print_exc()
-        say(pipe, {"error": " ".join(f"{type(error).__name__}: {error}".split())})
+        say(pipe, {"error": one_line(f"{type(error).__name__}: {error}")})
     return 0
 
 
