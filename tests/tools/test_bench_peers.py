@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -267,6 +268,21 @@ def test_a_worker_that_dies_or_cannot_answer_is_an_error_with_its_words(tmp_path
         pytest.raises(WorkerError, match="no such contender"),
     ):
         worker.hear()
+
+
+def test_the_bandwidth_of_memory_is_none_without_a_probe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from peers import bandwidth
+
+    monkeypatch.setitem(sys.modules, "pygpt.bench", None)
+    assert bandwidth.here(1) is None
+    monkeypatch.setitem(sys.modules, "pygpt.bench", ModuleType("pygpt.bench"))
+    assert bandwidth.here(1) is None
+    monkeypatch.setattr(bandwidth, "_CODE", "print(None)")
+    assert bandwidth.read_gb_s(1, tmp_path) is None
+    monkeypatch.setattr(bandwidth, "_CODE", "print(12.5)")
+    assert bandwidth.read_gb_s(1, tmp_path) == 12.5
 
 
 def test_the_picture_is_a_png_of_every_group(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,19 +19,18 @@ TIMEOUT_S = 60.0
 
 
 def probe() -> Callable[[int], float] | None:
-    """pygpt._core's probe: threads -> GB/s; None where this build has none."""
+    """pygpt.bench's measurement of memory: threads -> GB/s; None where this build has none."""
     try:
-        from pygpt import _core
-    except ImportError:
+        measure: Any = importlib.import_module("pygpt.bench").bandwidth
+    except (ImportError, AttributeError):
         return None
-    found: Any = getattr(_core, "read_bandwidth", None) or getattr(_core.testing, "read_bandwidth", None)
-    return found if callable(found) else None
+    return lambda threads: float(measure(threads).dram.median)
 
 
 def here(threads: int) -> float | None:
     """GB/s in this process, or None."""
     run = probe()
-    return None if run is None else float(run(threads))
+    return None if run is None else run(threads)
 
 
 def read_gb_s(threads: int, folder: Path) -> float | None:

@@ -52,6 +52,7 @@ class Worker:
             env=os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
         )
         self.unread = b""
+        self.told = 0  # requests so far
 
     def hear(self, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """The next line of its answer."""
@@ -82,6 +83,7 @@ class Worker:
     def tell(self, message: Mapping[str, Any]) -> None:
         """Send a request; `hear` gives its answer."""
         assert self.process.stdin is not None
+        self.told += 1
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()

@@ -11,7 +11,7 @@ from peers.base import UnavailableError
 from peers.catalogue import Contender
 from peers.client import Worker, WorkerError, opened, prepared
 from peers.figures import decode_speed, spread
-from peers.measure import Plan, batch, note, prompts
+from peers.measure import Plan, batch, generate, note
 from peers.report import shown, table
 from peers.shapes import Shape
 
@@ -36,11 +36,10 @@ class Growth:
 
 def decode_at(worker: Worker, shape: Shape, context: int, tokens: int) -> float | None:
     """Decode speed while the last of `tokens` fill the cache up to `context` positions."""
-    ids = prompts(shape, context - tokens)
-    heard = worker.ask({"prompts": ids, "tokens": tokens})
+    heard = generate(worker, shape, context - tokens, tokens)
     if heard["decode_s"]:  # better than a difference of two long prefills, where the engine tells
         return float((tokens - 1) / heard["decode_s"])
-    first = worker.ask({"prompts": ids, "tokens": 1})["seconds"]
+    first = generate(worker, shape, context - tokens, 1)["seconds"]
     return decode_speed(first, heard["seconds"], tokens)
 
 

@@ -41,41 +41,44 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def prompts(shape: Shape, length: int, rows: int = 1) -> list[list[int]]:
-    return [shapes.prompt(shape, length, row) for row in range(rows)]
+def generate(worker: Worker, shape: Shape, length: int, tokens: int, rows: int = 1) -> dict[str, Any]:
+    """The worker's answer to prompts that it has not seen: a cache of prefixes must not help it.
+
+    Every worker is asked the same in the same order, so the prompts are the same for all.
+    """
+    serial = worker.told
+    ids = [shapes.prompt(shape, length, row, serial) for row in range(rows)]
+    return worker.ask({"prompts": ids, "tokens": tokens})
 
 
 def decode(worker: Worker, shape: Shape, tokens: int) -> Values:
     """Decode speed at batch 1, and the time to a first token (median of a few)."""
-    ids = prompts(shape, PROMPT_TOKENS)
-    firsts = [worker.ask({"prompts": ids, "tokens": 1})["seconds"] for _ in range(FIRST_TOKEN_RUNS)]
+    firsts = [generate(worker, shape, PROMPT_TOKENS, 1)["seconds"] for _ in range(FIRST_TOKEN_RUNS)]
     first = statistics.median(firsts)
-    whole = worker.ask({"prompts": ids, "tokens": tokens})["seconds"]
+    whole = generate(worker, shape, PROMPT_TOKENS, tokens)["seconds"]
     return {"decode": decode_speed(first, whole, tokens), "ttft_ms": 1000 * first}
 
 
 def batch(worker: Worker, shape: Shape, tokens: int, rows: int = BATCH) -> Values:
     """Decode speed of several sequences together, in tokens of all of them a second."""
-    ids = prompts(shape, PROMPT_TOKENS, rows)
-    first = worker.ask({"prompts": ids, "tokens": 1})["seconds"]
-    whole = worker.ask({"prompts": ids, "tokens": tokens})["seconds"]
+    first = generate(worker, shape, PROMPT_TOKENS, 1, rows)["seconds"]
+    whole = generate(worker, shape, PROMPT_TOKENS, tokens, rows)["seconds"]
     return {"batch": decode_speed(first, whole, tokens, rows)}
 
 
 def prefill(worker: Worker, shape: Shape, length: int) -> Values:
     """Speed of reading a prompt, up to the first token after it."""
-    return {"prefill": length / worker.ask({"prompts": prompts(shape, length), "tokens": 1})["seconds"]}
+    return {"prefill": length / generate(worker, shape, length, 1)["seconds"]}
 
 
 def started(worker: Worker, shape: Shape) -> tuple[Mapping[str, Any], Values]:
     """What a worker that has just been started says of itself; the seconds from its start to its first token,
     and its peak memory after a few."""
-    ids = prompts(shape, PROMPT_TOKENS)
-    worker.tell({"prompts": ids, "tokens": 1})
+    worker.tell({"prompts": [shapes.prompt(shape, PROMPT_TOKENS)], "tokens": 1})
     about = worker.hear()
     worker.hear()
     cold = time.perf_counter() - worker.started
-    worker.ask({"prompts": ids, "tokens": PROMPT_TOKENS})
+    generate(worker, shape, PROMPT_TOKENS, PROMPT_TOKENS)
     return about, {"cold_s": cold, "rss_mb": worker.ask({"peak": True})["peak_mb"]}
 
 
@@ -183,8 +186,7 @@ class GroupRun:
         about, first = started(worker, self.shape)
         self.group.versions[name] = about["version"]
         self.group.weight_bytes[name] = about["weight_bytes"]
-        ids = prompts(self.shape, PROMPT_TOKENS)
-        self.written[name] = worker.ask({"prompts": ids, "tokens": CHECKED_TOKENS})["tokens"][0]
+        self.written[name] = generate(worker, self.shape, PROMPT_TOKENS, CHECKED_TOKENS)["tokens"][0]
         if "batch" in self.plan.cells:
             batch(worker, self.shape, WARM_UP_TOKENS)
         if "prefill" in self.plan.cells:

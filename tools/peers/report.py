@@ -48,9 +48,8 @@ def shown(value: Spread | None, digits: int) -> str:
     """The median, with its range where there are several values."""
     if value is None:
         return "-"
-    if value.low == value.high:
-        return f"{value.median:.{digits}f}"
-    return f"{value.median:.{digits}f} ({value.low:.{digits}f}-{value.high:.{digits}f})"
+    median, low, high = (f"{each:.{digits}f}" for each in (value.median, value.low, value.high))
+    return median if low == high else f"{median} ({low}-{high})"
 
 
 def _figures(group: Group) -> str:

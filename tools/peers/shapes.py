@@ -195,7 +195,7 @@ def read(folder: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
             yield name, file.get_tensor(name).astype(np.float32)
 
 
-def prompt(shape: Shape, length: int, row: int = 0) -> list[int]:
-    """Token ids [length] at random, the same for a shape, length and row everywhere."""
-    rng = np.random.default_rng((SEED, length, row))
+def prompt(shape: Shape, length: int, row: int = 0, serial: int = 0) -> list[int]:
+    """Token ids [length] at random, the same for these arguments everywhere."""
+    rng = np.random.default_rng((SEED, length, row, serial))
     return [int(token) for token in rng.integers(0, shape.vocab, length)]
