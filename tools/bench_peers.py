@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--growth", action="store_true", help="cost against context and batch instead")
     parser.add_argument("--quick", action="store_true", help="few tokens: to see that everything runs")
     parser.add_argument(
-        "--work", type=Path, help="keep converted models in this directory, and use them again"
+        "--work", type=Path, help="keep models here, and use them again: empty it when an engine changes"
     )
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     parser.add_argument("--picture", type=Path, help="also draw the decode speeds as this PNG")

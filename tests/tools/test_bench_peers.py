@@ -270,6 +270,20 @@ def test_a_worker_that_dies_or_cannot_answer_is_an_error_with_its_words(tmp_path
         worker.hear()
 
 
+def test_a_worker_that_was_killed_is_an_error_and_closes_twice(tmp_path: Path) -> None:
+    from peers.client import Worker, WorkerError
+
+    worker = Worker("serve", ["no such contender", "S", "x", "1"], tmp_path)
+    worker.process.kill()
+    worker.process.wait()
+    with pytest.raises(WorkerError, match="ended"):
+        worker.hear()
+    with pytest.raises(WorkerError, match="ended"):
+        worker.ask({"peak": True})
+    worker.close()
+    worker.close()
+
+
 def test_the_bandwidth_of_memory_is_none_without_a_probe(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
