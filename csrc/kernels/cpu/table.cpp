@@ -7,6 +7,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/probe.h"
 
 namespace pygpt {
 namespace {
@@ -26,6 +27,7 @@ constexpr KernelTable make_table(FormatList<Formats...>) {
       .append = {append<typename Formats::Element>...},
       .attend = {attend<typename Formats::Element>...},
       .exp = apply<vec_exp>,
+      .probe = make_probes<Simd>(),
   };
 }
 
