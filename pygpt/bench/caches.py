@@ -46,6 +46,14 @@ def detect(root: Path = _SYS) -> Caches:
     return _from_sysfs(root, cpus) or _from_sysconf(len(cpus))
 
 
+def load_average() -> float | None:
+    """Of the last minute, or None where the system does not tell: what else ran on this machine."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
 def _cpus() -> list[int]:
     try:
         return sorted(os.sched_getaffinity(0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pygpt import _core
 from pygpt._core import bench as core
-from pygpt.bench.caches import Caches, detect
+from pygpt.bench.caches import Caches, detect, load_average
 from pygpt.bench.rates import REPEATS, Rate, duration, rounds, speed
 from pygpt.bench.reading import Kind, Plan, huge_pages, kinds, measure
 from pygpt.errors import OutOfMemory
@@ -45,7 +45,7 @@ class MachineLimits:
     Attributes:
         cpus: how many this process may use.
         isa: the instruction set that an engine takes here.
-        caches: as the system tells them.
+        caches: as the system tells them. load: average of the minute before, or None.
         dram_gb_s, llc_gb_s, l2_gb_s: read bandwidth of a set that fits no cache, the last, the second;
             empty where there is no such cache.
         peaks: by instruction set.
@@ -56,6 +56,7 @@ class MachineLimits:
     cpus: int
     isa: str
     caches: Caches
+    load: float | None
     dram_gb_s: Mapping[int, Rate]
     llc_gb_s: Mapping[int, Rate]
     l2_gb_s: Mapping[int, Rate]
@@ -97,6 +98,7 @@ def machine(
     """
     repeats = REPEATS.check("repeats", repeats)
     counts = sorted({THREADS.check("threads", count) for count in threads or _counts()})
+    load = load_average()
     isa = _chosen_isa()
     caches = detect()
     tick = _ticker(progress, repeats)
@@ -106,6 +108,7 @@ def machine(
         cpus=_core.available_cpus(),
         isa=isa,
         caches=caches,
+        load=load,
         dram_gb_s=read.dram(kinds()),
         llc_gb_s=read.llc(),
         l2_gb_s=read.l2(),

@@ -9,7 +9,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pygpt.bench.caches import Caches, detect
+from pygpt.bench.caches import Caches, detect, load_average
 from pygpt.bench.limits import Bandwidths, Progress, bandwidth
 from pygpt.bench.rates import REPEATS, Rate, duration, speed
 from pygpt.bench.roofline import Figure, Run, between, figure
@@ -67,6 +67,7 @@ class ModelReport:
         first_token_s: reading the prompt and choosing a token, as a caller waits for it.
         open_s: from the file to an engine that is ready.
         process_s: from the start of a process of its own to its first token.
+        load: average of the minute before the measurement, or None.
         resident_bytes: of that process then, or None where the system does not tell.
         set_bytes: what a decode step reads: weights, and the cache of half the tokens.
         read_gb_s: reading a set of that size again and again. bandwidths: those of DRAM and the last cache.
@@ -83,6 +84,7 @@ class ModelReport:
     first_token_s: Rate
     open_s: Rate
     process_s: Rate
+    load: float | None
     resident_bytes: int | None
     set_bytes: int
     read_gb_s: Rate
@@ -149,7 +151,7 @@ class _Bench:
         self.batches = tuple(
             _checked_batch(batch, self.info, self._positions()) for batch in settings.batches
         )
-        self.caches = detect()
+        self.caches, self.load = detect(), load_average()
         # The cache grows under way: half of it is what a step reads in the middle.
         self.set_bytes = round(self.costs.decode(1, self.short_prompt + self.tokens // 2, 1).bytes)
         self.sampler = Sampler(self.info["threads"], self.info["isa"], self.caches, self.set_bytes)
@@ -204,6 +206,7 @@ class _Bench:
             first_token_s=duration(self.first_token),
             open_s=duration(opened),
             process_s=duration(each.seconds for each in fresh),
+            load=self.load,
             resident_bytes=round(median(resident)) if resident else None,
             set_bytes=self.set_bytes,
             read_gb_s=speed((each.read / 1e9 for each in roofs), self.sampler.told()),

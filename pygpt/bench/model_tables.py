@@ -8,7 +8,7 @@ from typing import Any
 from pygpt.bench.model import ModelReport
 from pygpt.bench.rates import Rate
 from pygpt.bench.roofline import Figure
-from pygpt.bench.tables import figure, grid, size
+from pygpt.bench.tables import busy, figure, grid, size
 
 MODEL_SCHEMA = "pygpt.bench/1"
 _INFO = (
@@ -52,6 +52,7 @@ def _about(report: ModelReport) -> list[str]:
     info = report.info
     threads = "1 thread" if info["threads"] == 1 else f"{info['threads']} threads"
     return [
+        *busy(report.load),
         ascii(info["path"])[1:-1],
         f"{info['parameters']:,} parameters in {' '.join(info['formats'])}, KV cache in {info['kv_dtype']}; "
         f"{info['isa']}, {threads}",

@@ -10,6 +10,7 @@ from pygpt.bench.limits import MachineLimits
 from pygpt.bench.rates import Rate
 
 MACHINE_SCHEMA = "pygpt.bench.machine/1"
+_BUSY = 0.5  # of a CPU
 
 
 def machine_json(limits: MachineLimits) -> dict[str, Any]:
@@ -39,9 +40,17 @@ def _about(limits: MachineLimits) -> list[str]:
     cpus = "1 CPU" if limits.cpus == 1 else f"{limits.cpus} CPUs"
     sizes = [f"L1 {size(caches.l1)}"] + [f"L2 {size(caches.l2)}"] * (caches.l2 > 0)
     return [
+        *busy(limits.load),
         f"{cpus}; an engine takes {limits.isa} here",
         f"caches by {caches.source}: {', '.join(sizes)} a core, last level {size(caches.llc_total)} in all",
     ]
+
+
+def busy(load: float | None) -> list[str]:
+    """A word of caution where something else seems to run: such figures are not to be quoted."""
+    if load is None or load < _BUSY:
+        return []
+    return [f"the load average was {load:.1f} when this began: other work makes figures and limits smaller"]
 
 
 def _ways(limits: MachineLimits, counts: Sequence[int]) -> list[str]:

@@ -15,6 +15,7 @@ LIMITS = MachineLimits(
     cpus=2,
     isa="avx2",
     caches=Caches(l1=32 << 10, l2=1 << 20, llc=32 << 20, llc_cpus=2, llc_total=32 << 20, source="sysfs"),
+    load=0.1,
     dram_gb_s={1: Rate(20.0, 25.5, 10.0, 5, "4 streams, huge pages"), 2: Rate(30.0, 1234.5, 20.0, 5, "x")},
     llc_gb_s={},
     l2_gb_s={2: Rate(200.0, 210.0, 190.0, 5, "y")},
@@ -37,6 +38,15 @@ def test_the_machines_table() -> None:
     assert table["barrier, ns"] == ["-", "-", "100", "80.0"]
     assert table["generic f32 FMA, GFLOP/s"] == ["0.123", "2", "-", "-"]
     assert "  DRAM, 1 thread: 4 streams, huge pages" in lines
+
+
+def test_a_busy_machine_is_told(report: ModelReport) -> None:
+    told = "the load average was 3.8"
+    assert machine_lines(replace(LIMITS, load=3.8))[0].startswith(told)
+    assert model_lines(replace(report, load=3.8))[0].startswith(told)
+    assert told not in "\n".join(
+        [*machine_lines(replace(LIMITS, load=None)), *model_lines(replace(report, load=0.2))]
+    )
 
 
 def test_what_was_not_measured_has_no_row() -> None:
@@ -73,7 +83,7 @@ def test_figures_have_three_digits_that_count() -> None:
 
 
 def test_the_models_table_has_every_figure(report: ModelReport) -> None:
-    text = "\n".join(model_lines(report))
+    text = "\n".join(model_lines(replace(report, load=None)))
     for part in (
         "decode ",
         "batch 2 ",

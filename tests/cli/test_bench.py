@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pygpt.bench import limits, reading
+from pygpt.bench import caches, limits, reading
 from pygpt.bench.model_tables import MODEL_SCHEMA
 from pygpt.bench.tables import MACHINE_SCHEMA
 from pygpt.cli.bench import _batches
@@ -21,6 +21,7 @@ SHORT = ("--tokens", "4", "--prompt-tokens", "8", "--batch", "2", "--repeats", "
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure little memory: what comes out says nothing about this machine."""
     monkeypatch.setattr(limits, "dram_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(caches.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     monkeypatch.setattr(reading, "LEAST_READ", 1 << 18)
     monkeypatch.setattr(limits, "FMA_ITERATIONS", 1000)
     monkeypatch.setattr(limits, "SPREAD_ITERATIONS", 1000)
