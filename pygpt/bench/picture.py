@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pygpt.bench.roofline import attainable
+from pygpt.bench.work import INT8_FORMATS
 from pygpt.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -39,14 +40,20 @@ def draw(report: ModelReport, path: Path) -> None:
     axes.set_yscale("log")
     low, high = _range(report)
     for name, gb_s in roofs(report).items():
-        _draw_roof(axes, name, gb_s, max(ceilings(report).values()), (low, high))
+        _draw_roof(axes, name, gb_s, _reachable(report), (low, high))
     for name, gops in ceilings(report).items():
         axes.axhline(gops, color="0.4", linestyle="--", linewidth=1)
         axes.annotate(f"{name} {gops:,.0f}", (high, gops), ha="right", va="bottom", fontsize=8, color="0.3")
-    for each in report.figures:
+    for index, each in enumerate(report.figures):
         axes.plot(each.intensity, each.gops, "o", color="tab:red")
         label = f"{each.name}, {each.tokens_per_s.median:,.0f} tok/s"
-        axes.annotate(label, (each.intensity, each.gops), (6, -9), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            label,
+            (each.intensity, each.gops),
+            (7, 4 if index % 2 else -11),
+            textcoords="offset points",
+            fontsize=8,
+        )
     axes.set_xlim(low, high)
     axes.set_xlabel("operations for each byte")
     axes.set_ylabel("GFLOP/s")
@@ -72,6 +79,13 @@ def ceilings(report: ModelReport) -> dict[str, float]:
     return found
 
 
+def _reachable(report: ModelReport) -> float:
+    """The ceiling above this model's work: int8's where its weights are bytes."""
+    found = ceilings(report)
+    multiplies_bytes = not INT8_FORMATS.isdisjoint(report.info["formats"])
+    return max(found.values()) if multiplies_bytes else found["f32 FMA"]
+
+
 def _draw_roof(axes: Axes, name: str, gb_s: float, highest: float, ends: tuple[float, float]) -> None:
     low, high = ends
     xs = [low * (high / low) ** (index / _POINTS) for index in range(_POINTS + 1)]
@@ -86,7 +100,7 @@ def _draw_roof(axes: Axes, name: str, gb_s: float, highest: float, ends: tuple[f
 
 def _range(report: ModelReport) -> tuple[float, float]:
     """Intensities to show: all points, and where the slowest roof meets the highest ceiling."""
-    knee = max(ceilings(report).values()) / min(roofs(report).values())
+    knee = _reachable(report) / min(roofs(report).values())
     intensities = [each.intensity for each in report.figures]
     return min(*intensities, knee) / 4, max(*intensities, knee) * 4
 
