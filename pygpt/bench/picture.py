@@ -44,13 +44,13 @@ def draw(report: ModelReport, path: Path) -> None:
     for name, gops in ceilings(report).items():
         axes.axhline(gops, color="0.4", linestyle="--", linewidth=1)
         axes.annotate(f"{name} {gops:,.0f}", (high, gops), ha="right", va="bottom", fontsize=8, color="0.3")
-    for index, each in enumerate(report.figures):
+    for each in report.figures:
         axes.plot(each.intensity, each.gops, "o", color="tab:red")
         label = f"{each.name}, {each.tokens_per_s.median:,.0f} tok/s"
         axes.annotate(
             label,
             (each.intensity, each.gops),
-            (7, 4 if index % 2 else -11),
+            (7, -11),
             textcoords="offset points",
             fontsize=8,
         )
