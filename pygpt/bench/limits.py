@@ -230,6 +230,7 @@ def _peaks(isa: str, counts: Sequence[int], repeats: int, tick: Callable[[str], 
     for _ in rounds(repeats, _BUDGETS["arithmetic"]):
         tick("arithmetic")
         for count, probe in probes.items():
+            probe.fma(SPREAD_ITERATIONS)
             for _ in range(3):  # a sample takes a millisecond
                 fma[count].append(probe.fma(FMA_ITERATIONS) / 1e9)
                 dot[count].append(probe.dot8(FMA_ITERATIONS) / 1e9)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import median
 
 from pygpt._core import bench as core
+from pygpt.bench import limits
 from pygpt.bench.caches import Caches
-from pygpt.bench.limits import FMA_ITERATIONS, dram_bytes
+from pygpt.bench.limits import dram_bytes
 from pygpt.bench.reading import WAYS, Way, huge_pages, sweeps
 from pygpt.bench.roofline import Roofs
 
@@ -40,10 +41,11 @@ class Sampler:
     def sample(self) -> Roofs:
         """The roofs now: some ten milliseconds. The best of three, since what disturbs only ever slows."""
         trials = range(_TRIALS)
+        self._probe.fma(limits.SPREAD_ITERATIONS)
         return Roofs(
             read=max(self._read(self.way) for _ in trials),
-            fma=max(self._probe.fma(FMA_ITERATIONS) for _ in trials),
-            int8=max(self._probe.dot8(FMA_ITERATIONS) for _ in trials),
+            fma=max(self._probe.fma(limits.FMA_ITERATIONS) for _ in trials),
+            int8=max(self._probe.dot8(limits.FMA_ITERATIONS) for _ in trials),
         )
 
     def told(self) -> str:

@@ -18,8 +18,6 @@
 namespace pygpt {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int kMostWorkers = 1024;
 constexpr int64_t kUnit = 64 * 8;  // bytes: a cache line for each of the most streams
 constexpr int64_t kPage = 4096;    // bytes: at most what a page of any system has
@@ -80,7 +78,7 @@ ProbeMemory::~ProbeMemory() {
 }
 
 Probe::Probe(int workers, const std::string& isa)
-    : kernels_(select_kernels(isa)), team_(checked_workers(workers)), results_(static_cast<size_t>(team_.size())) {}
+    : kernels_(select_kernels(isa)), team_(checked_workers(workers)), runs_(static_cast<size_t>(team_.size())) {}
 
 ProbeMemory Probe::allocate(int64_t bytes, MemoryKind kind, int file) {
   ProbeMemory memory(bytes, kind, file);
@@ -93,25 +91,25 @@ ProbeMemory Probe::allocate(int64_t bytes, MemoryKind kind, int file) {
       uint32_t seen = 0;
       for (int64_t at = first; at < last; at += kPage)
         seen += std::to_integer<uint32_t>(static_cast<const volatile std::byte*>(memory.data())[at]);
-      results_[static_cast<size_t>(worker)] = seen;
+      runs_[static_cast<size_t>(worker)].result = seen;
     }
   });
   return memory;
 }
 
-/// Of work(worker) on all workers at once, from when the last is ready to when the last is done.
+/// Of work(worker) on all workers at once, from the first one's start to the last one's end. Each looks at the clock
+/// itself: where workers share a core, one that times for all may start when others are done.
 template <class Work>
 double Probe::seconds(const Work& work) noexcept {
-  Clock::time_point start;
-  Clock::time_point end;
   team_.run([&](int worker) noexcept {
     team_.barrier();
-    if (worker == 0) start = Clock::now();
-    results_[static_cast<size_t>(worker)] = work(worker);
-    team_.barrier();
-    if (worker == 0) end = Clock::now();
+    const auto start = Clock::now();
+    const uint32_t result = work(worker);
+    runs_[static_cast<size_t>(worker)] = {start, Clock::now(), result};
   });
-  return std::max(1e-9, std::chrono::duration<double>(end - start).count());
+  const auto first = std::ranges::min(runs_, {}, &Run::start);
+  const auto last = std::ranges::max(runs_, {}, &Run::end);
+  return std::max(1e-9, std::chrono::duration<double>(last.end - first.start).count());
 }
 
 double Probe::read(const ProbeMemory& memory, int64_t bytes, ReadPattern pattern, int64_t sweeps) {

@@ -1,6 +1,7 @@
 #pragma once
 // What this machine can do at most with a team of workers: the roofs that an engine's figures are held against.
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -72,13 +73,20 @@ class Probe {
   double wake(double idle_s);
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Run {
+    Clock::time_point start;
+    Clock::time_point end;
+    uint32_t result;  // what is computed must be used, or compilers compute nothing
+  };
+
   template <class Work>
   double seconds(const Work& work) noexcept;
 
   const KernelTable& kernels_;
   std::mutex mutex_;
   Team team_;
-  std::vector<uint32_t> results_;  // one a worker: what is computed must be used, or compilers compute nothing
+  std::vector<Run> runs_;  // one a worker
 };
 
 }  // namespace pygpt
