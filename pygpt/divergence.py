@@ -13,7 +13,7 @@ from pygpt import _core
 from pygpt.architecture import Architecture
 from pygpt.errors import NumericalError
 from pygpt.file import Contents, write
-from pygpt.parity import SMALLEST_SCALE, STORED_BUDGET, engine_logits, file_format
+from pygpt.parity import SMALLEST_SCALE, engine_logits, file_dtype, stored_budget
 from pygpt.reference import Trace, forward
 
 
@@ -51,14 +51,18 @@ def first_lossy_layer(original: Trace, stored: Trace, budget: float) -> str:
 def _agrees(
     file: _core.ModelFile, architecture: Architecture, prompt: Sequence[int], *, isa: str, threads: int | None
 ) -> bool:
-    expected = forward(architecture, file.tensor, prompt).logits[:, : architecture.vocab_size]
     with tempfile.TemporaryDirectory(prefix="pygpt-") as directory:
         path = Path(directory) / "truncated.pygpt"
         path.touch()
-        write(path, Contents(architecture=architecture, format=file_format(file), weights=file.tensor))
+        contents = Contents(
+            architecture=architecture, dtype=file_dtype(file), weights=file.tensor, copy_of=file
+        )
+        write(path, contents)
+        trace = forward(architecture, file.tensor, prompt, rounding=contents.rounding)
+        expected = trace.logits[:, : architecture.vocab_size]
         try:
             logits, _ = engine_logits(_core.ModelFile(str(path)), prompt, isa=isa, threads=threads)
         except NumericalError:
             return False
-    allowed = STORED_BUDGET * max(float(np.abs(expected).max()), SMALLEST_SCALE)
+    allowed = stored_budget(file_dtype(file), architecture.n_layer) * max(float(np.abs(expected).max()), SMALLEST_SCALE)
     return bool(np.abs(logits - expected).max() <= allowed)

@@ -39,7 +39,7 @@ class Engine:
         device: "auto" or "cpu".
         threads: workers, or None: PYGPT_THREADS, else chosen from the CPUs that this process may use.
         max_context: tokens of prompt and completion at most, or None: the model's own context.
-        kv_dtype: type of the KV cache: "auto", "f32", "f16", "bf16".
+        kv_dtype: type of the KV cache: "auto", "f32", "f16", "bf16", "int8".
         mmap: map the file (it must not be truncated while open; replacing it by export is safe), or read it.
         verify: "full" checks every checksum, "header" the header's, "off" none; "auto" is full up to 64 MB.
 
@@ -61,7 +61,7 @@ class Engine:
         device: str = "auto",
         threads: int | None = None,
         max_context: int | None = None,
-        kv_dtype: Literal["auto", "f32", "f16", "bf16"] = "auto",
+        kv_dtype: Literal["auto", "f32", "f16", "bf16", "int8"] = "auto",
         mmap: bool = True,
         verify: Literal["auto", "full", "header", "off"] = "auto",
     ) -> None:

@@ -16,21 +16,20 @@ from pygpt import _core
 from pygpt.atomic import replacing
 from pygpt.checkpoints.base import Imported, Options, is_path
 from pygpt.checkpoints.recognise import read
+from pygpt.dtypes import DTYPES
 from pygpt.errors import InvalidRequestError
 from pygpt.fidelity import Traces, check_blobs, compute, verified
 from pygpt.file import Contents, Progress, write
 from pygpt.kinds import shown
 from pygpt.parity import ParityReport
 
-LATER_FORMATS = ("q8", "q4")
-
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What an export did: its file and format, what to know, and the proof (None if not asked for)."""
+    """What an export did: its file and dtype, what to know, and the proof (None if not asked for)."""
 
     path: Path
-    format: str
+    dtype: str
     notes: tuple[str, ...]
     report: ParityReport | None
 
@@ -55,7 +54,8 @@ def export(
     Args:
         source: a .pt, .pth or .safetensors file, a directory, a state_dict, or a torch module.
         path: beside the source, with the suffix .pygpt, if None.
-        dtype: f32, f16 or bf16; auto is bf16 for bf16 sources, else f16.
+        dtype: f32, f16, bf16, q8, q4 (a mixture: what the loss cannot spare stays q8) or q4_pure; auto is
+            bf16 for bf16 sources, else f16.
         tokenizer: a tokenizer or the path of a tokenizer.json; "none" for a file that speaks token ids only.
         text, chars, meta: where a character vocabulary is not in the checkpoint: the training text or its
             file, its characters in the order of their ids, or nanoGPT's meta.pkl.
@@ -141,10 +141,9 @@ def _check_target(target: Path, read: Iterable[Path]) -> None:
 
 
 def _check_dtype(dtype: str) -> None:
-    known = ("auto", *_core.formats())
+    known = ("auto", *DTYPES)
     if dtype not in known:
-        later = " in this version yet" if dtype in LATER_FORMATS else ""
-        raise InvalidRequestError("dtype", f"{dtype!r} is not a format{later}; there are {', '.join(known)}")
+        raise InvalidRequestError("dtype", f"{dtype!r} is unknown; there are {', '.join(known)}")
 
 
 def _choose_format(dtype: str, imported: Imported) -> str:
@@ -154,11 +153,11 @@ def _choose_format(dtype: str, imported: Imported) -> str:
 
 
 def _contents(
-    source: object, imported: Imported, format: str, progress: Progress | None
+    source: object, imported: Imported, dtype: str, progress: Progress | None
 ) -> tuple[Contents, Traces]:
     a = imported.architecture
     tensors = imported.tensors
-    bare = Contents(architecture=a, format=format, weights=lambda name: tensors[name]())
+    bare = Contents(architecture=a, dtype=dtype, weights=lambda name: tensors[name]())
     known, traces = compute(imported, bare, progress)
     blobs = dict(imported.blobs)
     if imported.tokenizer is not None:
@@ -167,7 +166,7 @@ def _contents(
     blobs["known_answers.json"] = known.to_json()
     return (
         Contents(
-            architecture=a, format=format, weights=bare.weights, defaults=imported.defaults, blobs=blobs
+            architecture=a, dtype=dtype, weights=bare.weights, defaults=imported.defaults, blobs=blobs
         ),
         traces,
     )

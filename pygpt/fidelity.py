@@ -19,7 +19,7 @@ from pygpt.file import Contents, Progress, packed
 from pygpt.kinds import MAX_FLOAT32
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
 from pygpt.opening import recorded_defaults
-from pygpt.parity import SMALLEST_SCALE, STORED_BUDGET, ParityError, ParityReport, original_budget, replay
+from pygpt.parity import SMALLEST_SCALE, ParityError, ParityReport, replay
 from pygpt.reference import Trace, forward
 
 # float64 against float64, the weights of one of them rounded to binary32 on the way.
@@ -52,7 +52,7 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
 
     def as_stored(name: str) -> NDArray[np.float32]:
         kind, rows, cols = specs[name]
-        return _core.unpack(packed(contents, name, kind), kind, contents.format_of(kind), rows, cols)
+        return _core.unpack(packed(contents, name, kind), kind, contents.format_of(name, kind), rows, cols)
 
     def step(done: int) -> None:
         if progress:
@@ -61,11 +61,11 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
     step(0)
     original = forward(a, contents.weights, prompt, positions)
     step(1)
-    stored = forward(a, as_stored, prompt, positions)
+    stored = forward(a, as_stored, prompt, positions, contents.rounding)
     step(2)
     logits, method = _original_logits(imported.original_logits, prompt, positions, original.logits)
     step(3)
-    for values, whose in ((logits, "of this model"), (stored.logits, f"of this model as {contents.format}")):
+    for values, whose in ((logits, "of this model"), (stored.logits, f"of this model as {contents.dtype}")):
         if not np.abs(values).max() <= MAX_FLOAT32:
             raise ParityError(f"the logits {whose} are not finite in binary32, in which the engine computes")
     sets = [answers(values, a.vocab_size) for values in (logits, stored.logits)]
@@ -143,11 +143,11 @@ def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:
     if report.passed:
         return report
     if not report.stored.passed:
-        what, difference, budget = "the engine computes it wrongly", report.stored.max_rel, STORED_BUDGET
+        what, difference, budget = "the engine computes it wrongly", report.stored.max_rel, report.stored.budget
         where = first_diverging_layer(file, traces.prompt)
     else:
-        what, difference = f"{report.format} loses too much of this model", report.original.max_rel
-        budget = original_budget(report.format, len(traces.stored.states) - 1)
+        what, difference = f"{report.dtype} loses too much of this model", report.original.max_rel
+        budget = report.original.budget
         where = first_lossy_layer(traces.original, traces.stored, budget) + '. Use dtype="f32"'
     raise ParityError(
         f"{target} was not written: {what}: logits differ by {difference:.2g} of the largest |logit|, "

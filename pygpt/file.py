@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.architecture import DEFAULT_TYPES, Architecture, format_value
+from pygpt.dtypes import QUANTISED, rounded_activations, tensor_format
 from pygpt.errors import InvalidRequestError
 
 MAGIC = "pygpt 1"
@@ -31,21 +32,29 @@ class Contents:
     """Everything that a file holds.
 
     Attributes:
-        format: how matrices and tables are stored: f32, f16, bf16.
+        dtype: one of DTYPES: how matrices and tables are stored.
         weights: a tensor [rows, cols] by its name in docs/format.md; asked for one at a time.
+        copy_of: a file whose tensors are taken as they lie there; dtype and weights are not asked then.
         defaults: sampling defaults, by their keys in docs/format.md.
         blobs: by their names in docs/format.md.
     """
 
     architecture: Architecture
-    format: str
+    dtype: str
     weights: Callable[[str], NDArray[np.float32]]
+    copy_of: _core.ModelFile | None = None
     defaults: Mapping[str, float | int | bool] = field(default_factory=dict)
     blobs: Mapping[str, bytes] = field(default_factory=dict)
 
-    def format_of(self, kind: str) -> str:
-        """How tensors of a kind are stored: vectors are always f32."""
-        return "f32" if kind == "vector" else self.format
+    def format_of(self, name: str, kind: str) -> str:
+        """How a tensor is stored."""
+        if self.copy_of is not None:
+            return next(tensor.format for tensor in self.copy_of.tensors if tensor.name == name)
+        return tensor_format(self.dtype, name, kind)
+
+    def rounding(self, name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the matrix of this name sees of its input, once it is stored."""
+        return rounded_activations(x) if self.format_of(name, "matrix") in QUANTISED else x
 
 
 @dataclass(slots=True)
@@ -65,14 +74,16 @@ def packed(contents: Contents, name: str, kind: str) -> bytes:
     Raises:
         InvalidRequestError: a value does not fit into the format.
     """
+    if contents.copy_of is not None:
+        return contents.copy_of.packed(name)
     weights = contents.weights(name)
     try:
-        return _core.pack(weights, kind, contents.format_of(kind))
+        return _core.pack(weights, kind, contents.format_of(name, kind))
     except ValueError as error:
         largest = float(np.abs(weights).max())
         raise InvalidRequestError(
             "dtype",
-            f"the tensor {name} has values of up to {largest:.6g}, which {contents.format} cannot hold; "
+            f"the tensor {name} has values of up to {largest:.6g}, which {contents.dtype} cannot hold; "
             'use dtype="bf16" or dtype="f32"',
         ) from error
 
@@ -123,8 +134,9 @@ def _layout(contents: Contents) -> Iterator[_Part]:
             )
             offset = _aligned(offset + size)
     for name, kind, rows, cols in _core.tensor_specs(contents.architecture.to_config()):
-        size = _packed_size(kind, contents.format_of(kind), rows, cols)
-        line = f"tensor {name} {contents.format_of(kind)} {rows} {cols} {offset} {size}"
+        format = contents.format_of(name, kind)
+        size = _packed_size(kind, format, rows, cols)
+        line = f"tensor {name} {format} {rows} {cols} {offset} {size}"
         yield _Part(line, offset, size, partial(packed, contents, name, kind))
         offset = _aligned(offset + size)
 

@@ -15,7 +15,7 @@ from pygpt.params import SamplingParams
 
 FULL_VERIFY_BYTES = 64 << 20  # verify="auto": checksums of files up to this size are all checked
 
-KV_DTYPES = Choice(("auto", "f32", "f16", "bf16"))
+KV_DTYPES = Choice(("auto", "f32", "f16", "bf16", "int8"))
 VERIFY = Choice(("auto", "full", "header", "off"))
 THREADS = Integer(1, 1024)
 

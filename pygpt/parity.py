@@ -22,12 +22,18 @@ from pygpt.reference import log_sum_exp
 # Of the largest |logit|. The engine adds in binary32; see docs/format.md for what is stored.
 STORED_BUDGET = 1e-4
 
+
 # Where all logits are smaller than this (a head that was initialised to zero), it is what differences are a
 # share of: what they do to a probability is below what binary32 tells apart.
 SMALLEST_SCALE = 1e-3
 
 # Largest relative error of rounding one weight to the format: half a unit in the last of 24, 11 and 8 bits.
 UNIT_ROUNDOFF = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
+
+# Root mean square of what rounding does to a product relatively, for normally distributed numbers in groups of
+# 64: activations in bytes, and with them the weights of a quantised dtype (docs/kernels.md).
+ACTIVATION_NOISE = 0.006
+QUANTISATION_NOISE = {"q8": 0.0134, "q4": 0.08, "q4_pure": 0.08}
 
 
 class ParityError(Error):
@@ -76,7 +82,7 @@ class ParityReport:
     stored: SetReport
     original: SetReport
     method: str
-    format: str
+    dtype: str
     prompt_tokens: int
     positions: int
     isa: str
@@ -92,7 +98,19 @@ class ParityReport:
         return asdict(self) | {"passed": self.passed}
 
 
-def original_budget(format: str, n_layer: int) -> float:
+def stored_budget(dtype: str, n_layer: int) -> float:
+    """What the difference to float64 on the stored weights may be, as a share of the largest |logit|.
+
+    Quantised: where float64 rounds an activation down, binary32 may round it up, and the next layers round that
+    difference of a step anew. After some layers the two have rounded independently: twice the noise, a root of
+    two apart; twice that for the largest of some hundred differences. A wrong kernel differs by far more.
+    """
+    if dtype in QUANTISATION_NOISE:
+        return 2.0 * math.sqrt(2.0) * ACTIVATION_NOISE * math.sqrt(2 * n_layer + 2)
+    return STORED_BUDGET
+
+
+def original_budget(dtype: str, n_layer: int) -> float:
     """What the difference to the original may be, as a share of the largest |logit|.
 
     f32: the engine's own 1e-4. Otherwise the rounding of the weights is on top: each of the 2 n_layer
@@ -100,9 +118,11 @@ def original_budget(format: str, n_layer: int) -> float:
     signs at random, so the perturbations add as sqrt(2 n_layer + 2). Four times that, four standard
     deviations, leaves room for the largest of some hundred differences.
     """
-    if format == "f32":
+    if dtype == "f32":
         return STORED_BUDGET
-    return STORED_BUDGET + 4.0 * UNIT_ROUNDOFF[format] * math.sqrt(2 * n_layer + 2)
+    if dtype in QUANTISATION_NOISE:
+        return stored_budget(dtype, n_layer) + QUANTISATION_NOISE[dtype] * math.sqrt(2 * n_layer + 2)
+    return STORED_BUDGET + 4.0 * UNIT_ROUNDOFF[dtype] * math.sqrt(2 * n_layer + 2)
 
 
 def replay(
@@ -119,7 +139,7 @@ def replay(
     if known is None:
         return None
     logits, info = engine_logits(file, known.prompt, isa=isa, threads=threads, prefill_chunk=prefill_chunk)
-    return compare(logits[known.positions], known, file_format(file), file.config["n_layer"], info)
+    return compare(logits[known.positions], known, file_dtype(file), file.config["n_layer"], info)
 
 
 def known_answers(file: _core.ModelFile) -> KnownAnswers | None:
@@ -133,20 +153,23 @@ def known_answers(file: _core.ModelFile) -> KnownAnswers | None:
     return parse(file.blob("known_answers.json"), Architecture.from_config(file.config), file.path)
 
 
-def file_format(file: _core.ModelFile) -> str:
-    """The format of the file's matrices."""
-    return next(tensor.format for tensor in file.tensors if tensor.kind == "matrix")
+def file_dtype(file: _core.ModelFile) -> str:
+    """The dtype that the file was exported as."""
+    formats = {tensor.format for tensor in file.tensors if tensor.kind == "matrix"}
+    if "q4" in formats:
+        return "q4_pure" if formats == {"q4"} else "q4"
+    return formats.pop()
 
 
 def compare(
-    logits: NDArray[np.float32], known: KnownAnswers, format: str, n_layer: int, info: dict[str, Any]
+    logits: NDArray[np.float32], known: KnownAnswers, dtype: str, n_layer: int, info: dict[str, Any]
 ) -> ParityReport:
     """The report on logits [positions, vocab_size] that the engine gave."""
     return ParityReport(
-        stored=_compare_set(logits, known.stored, STORED_BUDGET),
-        original=_compare_set(logits, known.original, original_budget(format, n_layer)),
+        stored=_compare_set(logits, known.stored, stored_budget(dtype, n_layer)),
+        original=_compare_set(logits, known.original, original_budget(dtype, n_layer)),
         method=known.method,
-        format=format,
+        dtype=dtype,
         prompt_tokens=len(known.prompt),
         positions=len(known.positions),
         isa=str(info["isa"]),

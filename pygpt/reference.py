@@ -20,6 +20,12 @@ from pygpt.architecture import Architecture
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
+Rounding = Callable[[str, Array], Array]  # what the matrix of this name sees of its input [..., cols]
+
+
+def _exact(name: str, x: Array) -> Array:
+    del name
+    return x
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +42,23 @@ class Trace:
 
 
 def forward(
-    a: Architecture, weights: Weights, ids: Sequence[int], positions: Sequence[int] | None = None
+    a: Architecture,
+    weights: Weights,
+    ids: Sequence[int],
+    positions: Sequence[int] | None = None,
+    rounding: Rounding = _exact,
 ) -> Trace:
     """Run the model over the ids, which are at most `context_length`. Weights are read one at a time.
 
     Args:
         positions: the positions to give logits for; None for all.
+        rounding: how a storage format rounds what is multiplied; nothing is rounded without it.
     """
+
+    def product(x: Array, name: str) -> Array:
+        """x Wᵀ"""
+        result: Array = rounding(name, x) @ weights(name).astype(np.float64).T
+        return result
 
     def bias(name: str, present: bool) -> Array | float:
         return weights(name).astype(np.float64)[0] if present else 0.0
@@ -55,29 +71,23 @@ def forward(
         h = layer_norm(
             x, weights(layer + "ln_1.gain")[0], bias(layer + "ln_1.bias", a.norm_bias), a.norm_epsilon
         )
-        qkv = h @ _transposed(weights, layer + "attn.qkv") + bias(
-            layer + "attn.qkv.bias", a.qkv_bias
-        )  # [T, H*3*P]
+        qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, H*3*P]
         heads = attention(a, qkv)  # [T, H*D]
-        x = (
-            x
-            + heads @ _transposed(weights, layer + "attn.proj")
-            + bias(layer + "attn.proj.bias", a.proj_bias)
-        )
+        x = x + product(heads, layer + "attn.proj") + bias(layer + "attn.proj.bias", a.proj_bias)
 
         h = layer_norm(
             x, weights(layer + "ln_2.gain")[0], bias(layer + "ln_2.bias", a.norm_bias), a.norm_epsilon
         )
-        u = h @ _transposed(weights, layer + "mlp.up") + bias(layer + "mlp.up.bias", a.mlp_bias)  # [T, d_ff]
+        u = product(h, layer + "mlp.up") + bias(layer + "mlp.up.bias", a.mlp_bias)  # [T, d_ff]
         u = ACTIVATIONS[a.activation](u)
-        x = x + u @ _transposed(weights, layer + "mlp.down") + bias(layer + "mlp.down.bias", a.mlp_bias)
+        x = x + product(u, layer + "mlp.down") + bias(layer + "mlp.down.bias", a.mlp_bias)
         states.append(x)
 
     if positions is not None:
         x = x[list(positions)]
     x = layer_norm(x, weights("ln_f.gain")[0], bias("ln_f.bias", a.norm_bias), a.norm_epsilon)
-    head = _transposed(weights, "wte" if a.tied_head else "head")
-    return Trace(states, x @ head + bias("head.bias", a.head_bias))  # [T, V]
+    head = product(x, "wte" if a.tied_head else "head")
+    return Trace(states, head + bias("head.bias", a.head_bias))  # [T, V]
 
 
 def attention(a: Architecture, qkv: Array) -> Array:
@@ -140,8 +150,3 @@ def log_sum_exp(logits: Array) -> Array:
     largest = logits.max(axis=-1)
     total: Array = largest + np.log(np.exp(logits - largest[..., None]).sum(axis=-1))
     return total
-
-
-def _transposed(weights: Weights, name: str) -> Array:
-    transposed: Array = weights(name).astype(np.float64).T
-    return transposed

@@ -72,7 +72,7 @@ def aligned(n: int) -> int:
 
 @pytest.mark.parametrize("format", ["f32", "f16", "bf16"])
 def test_the_file_is_what_docs_format_md_says(format: str, tmp_path: Path) -> None:
-    what = contents(format=format)
+    what = contents(dtype=format)
     data = written(tmp_path / "m.pygpt", what)
     end = data.index(b"\nend ") + 1
     lines = data[:end].decode("ascii").split("\n")[:-1]
@@ -107,7 +107,7 @@ def test_the_file_is_what_docs_format_md_says(format: str, tmp_path: Path) -> No
 
 
 def test_panels_lie_as_the_table_of_formats_says(tmp_path: Path) -> None:
-    what = contents(format="f32")
+    what = contents(dtype="f32")
     written(tmp_path / "m.pygpt", what)
     info = next(t for t in _core.ModelFile(str(tmp_path / "m.pygpt")).tensors if t.name == "h.0.mlp.up")
     data = (tmp_path / "m.pygpt").read_bytes()
@@ -133,13 +133,13 @@ def test_the_core_reads_back_what_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["f32", "f16", "bf16"])
 def test_B13_the_same_contents_give_the_same_bytes(format: str, tmp_path: Path) -> None:
-    first = written(tmp_path / "a.pygpt", contents(format=format))
-    assert written(tmp_path / "b.pygpt", contents(format=format)) == first
+    first = written(tmp_path / "a.pygpt", contents(dtype=format))
+    assert written(tmp_path / "b.pygpt", contents(dtype=format)) == first
 
 
 @pytest.mark.parametrize("format", ["f32", "f16", "bf16"])
 def test_B15_reading_and_writing_again_gives_the_same_bytes(format: str, tmp_path: Path) -> None:
-    first = written(tmp_path / "a.pygpt", contents(format=format))
+    first = written(tmp_path / "a.pygpt", contents(dtype=format))
     file = _core.ModelFile(str(tmp_path / "a.pygpt"))
     again = Contents(
         architecture=Architecture.from_config(file.config),
@@ -172,7 +172,7 @@ def test_B14_writing_needs_the_memory_of_a_tensor_not_of_the_model(tmp_path: Pat
 
 
 def test_a_value_that_does_not_fit_names_the_tensor_and_the_way_out(tmp_path: Path) -> None:
-    what = contents(format="f16")
+    what = contents(dtype="f16")
     what.weights("h.1.mlp.down")[3, 4] = 70_000.0
     with pytest.raises(
         InvalidRequestError, match=r'h\.1\.mlp\.down has values of up to 70000.*dtype="bf16"'

@@ -48,7 +48,7 @@ def contents(a: Architecture = SMALL, format: str = "f32", seed: int = 0) -> Con
         if name.endswith(("attn.qkv", "attn.qkv.bias")):  # rows past head_dim are zero
             rows_of_heads = weights[name].reshape(a.n_head * 3, a.padded_head_dim, -1)
             rows_of_heads[:, a.head_dim :] = 0
-    return Contents(architecture=a, format=format, weights=weights.__getitem__)
+    return Contents(architecture=a, dtype=dtype, weights=weights.__getitem__)
 
 
 def known(what: Contents) -> KnownAnswers:
@@ -76,7 +76,7 @@ def saved(path: Path, what: Contents, answers_of: Contents | None = None) -> _co
 @pytest.mark.parametrize("isa", _core.isas())
 @pytest.mark.parametrize("format", _core.formats())
 def test_the_engine_gives_the_known_answers(isa: str, format: str, tmp_path: Path) -> None:
-    file = saved(tmp_path / "m.pygpt", contents(format=format))
+    file = saved(tmp_path / "m.pygpt", contents(dtype=format))
     reports = [
         replay(file, isa=isa, threads=threads, prefill_chunk=chunk) for threads, chunk in ((1, 0), (3, 7))
     ]
@@ -105,7 +105,7 @@ def test_the_budget_of_a_format_is_neither_tight_nor_loose(format: str, seed: in
 
 
 def test_the_figures_are_what_they_say(tmp_path: Path) -> None:
-    what = contents(format="bf16")
+    what = contents(dtype="bf16")
     file = saved(tmp_path / "m.pygpt", what)
     report = replay(file)
     assert report is not None

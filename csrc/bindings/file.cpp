@@ -85,7 +85,8 @@ TensorKind kind_of(const std::string& name) {
 int format_of(const std::string& name) {
   const auto format = WeightFormats::find(name);
   if (!format)
-    throw py::value_error("the weight format \"" + name + "\" is unknown; this version knows f32, f16, bf16");
+    throw py::value_error("the weight format \"" + name + "\" is unknown; this version knows " +
+                          WeightFormats::listed());
   return *format;
 }
 
@@ -99,6 +100,7 @@ py::bytes pack_array(const Floats& weights, const std::string& kind_text, const 
   const TensorKind kind = kind_of(kind_text);
   const int format = format_of(format_text);
   if (weights.ndim() != 2) throw py::value_error("weights must be two-dimensional");
+  if (!can_store(kind, format)) throw py::value_error("a " + kind_text + " cannot be " + format_text);
   const auto bytes = packed_bytes(kind, format, weights.shape(0), weights.shape(1));
   if (!bytes) throw py::value_error("the tensor is too large");
   std::string out(static_cast<size_t>(*bytes), '\0');
@@ -163,6 +165,12 @@ Floats tensor_of(const ModelFile& file, const std::string& name) {
   return unpack_tensor(tensor.spec.kind, tensor.format, file.data(tensor.extent), tensor.spec.rows, tensor.spec.cols);
 }
 
+/// A tensor's bytes as they lie in the file.
+py::bytes packed_tensor(const ModelFile& file, const std::string& name) {
+  const auto bytes = file.data(file.tensor(name).extent);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 void bind_tensor_entry(py::module_& module) {
   py::class_<TensorEntry>(module, "TensorInfo")
       .def_property_readonly("name", [](const TensorEntry& t) { return t.spec.name; })
@@ -190,6 +198,7 @@ void bind_file(py::module_& module) {
       .def_property_readonly("tensors", [](const ModelFile& file) { return file.header().tensors; })
       .def("blob", &blob_of, py::arg("name"))
       .def("tensor", &tensor_of, py::arg("name"))
+      .def("packed", &packed_tensor, py::arg("name"))
       .def("verify", &verify_file);
   module.def("pack", &pack_array, py::arg("weights"), py::arg("kind"), py::arg("format"));
   module.def("unpack", &unpack_array, py::arg("data"), py::arg("kind"), py::arg("format"), py::arg("rows"),

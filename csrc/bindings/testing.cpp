@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/aligned.h"
@@ -35,12 +36,36 @@ int format_id(const std::string& name) {
 /// Rows filled up with zeros as the engine's are.
 struct PaddedRows {
   explicit PaddedRows(const Floats& array)
-      : rows(array.shape(0)), width(array.shape(1)), stride(round_up(width, kPanel)), memory(rows * stride) {
+      : rows(array.ndim() == 1 ? 1 : array.shape(0)),
+        width(array.shape(array.ndim() - 1)),
+        stride(round_up(width, kGroup)),
+        memory(rows * stride) {
     for (int64_t r = 0; r < rows; ++r)
-      std::memcpy(memory.data() + r * stride, array.data(r, 0), static_cast<size_t>(width) * sizeof(float));
+      std::memcpy(memory.data() + r * stride, array.data() + r * width, static_cast<size_t>(width) * sizeof(float));
   }
+  const float* row(int64_t r) const { return memory.data() + r * stride; }
+
   int64_t rows, width, stride;
   AlignedArray<float> memory;
+};
+
+/// The rows as a matrix of this format reads them.
+struct InputRows {
+  InputRows(const PaddedRows& rows, int format, const KernelTable& kernels) {
+    if (is_plain(format)) {
+      memory = AlignedArray<std::byte>(rows.memory.size() * static_cast<int64_t>(sizeof(float)));
+      std::memcpy(memory.data(), rows.memory.data(), static_cast<size_t>(memory.size()));
+      stride = rows.stride * static_cast<int64_t>(sizeof(float));
+      return;
+    }
+    stride = round_up(ByteRow(rows.width).size(), kAlignment);
+    memory = AlignedArray<std::byte>(rows.rows * stride);
+    for (int64_t r = 0; r < rows.rows; ++r)
+      kernels.quantise({rows.row(r), rows.width, 0, group_count(rows.width), memory.data() + r * stride});
+  }
+
+  AlignedArray<std::byte> memory;
+  int64_t stride = 0;
 };
 
 Floats without_padding(const float* rows, int64_t count, int64_t width, int64_t stride) {
@@ -59,16 +84,18 @@ Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, 
   const int format = format_id(format_name);
   AlignedArray<std::byte> packed(packed_bytes(TensorKind::matrix, format, n, k).value());
   pack(TensorKind::matrix, format, w.data(), n, k, packed.data());
+  const KernelTable& kernels = select_kernels(isa);
   const PaddedRows rows(x);
+  const InputRows input(rows, format, kernels);
   AlignedArray<float> padded_bias(round_up(n, kPanel));
   if (bias) std::memcpy(padded_bias.data(), bias->data(), static_cast<size_t>(n) * sizeof(float));
   PaddedRows out(y ? *y : Floats(py::array_t<float>(py::array::ShapeContainer{x.shape(0), n})));
   if (!y) std::memset(out.memory.data(), 0, static_cast<size_t>(out.memory.size()) * sizeof(float));
   want(out.rows == rows.rows && out.width == n, "y must be [rows, n]");
-  select_kernels(isa).matmul[format]({
-      .x = rows.memory.data(),
-      .x_stride = rows.stride,
-      .rows = static_cast<int>(rows.rows),
+  kernels.matmul[format]({
+      .x = input.memory.data(),
+      .x_stride = input.stride,
+      .rows = rows.rows,
       .w = packed.data(),
       .k = k,
       .first = first,
@@ -84,12 +111,35 @@ Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, 
 Floats layer_norm(const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon,
                   const std::string& isa) {
   want(x.ndim() == 2 && gain.size() == x.shape(1), "x [rows, width] and gain [width] must agree");
-  Floats out({x.shape(0), x.shape(1)});
-  for (py::ssize_t r = 0; r < x.shape(0); ++r) {
-    select_kernels(isa).layer_norm(
-        {x.data(r, 0), gain.data(), bias ? bias->data() : nullptr, epsilon, x.shape(1), out.mutable_data(r, 0)});
+  const PaddedRows rows(x);
+  const PaddedRows padded_gain(gain);
+  const PaddedRows padded_bias(bias ? *bias : gain);
+  AlignedArray<float> out(rows.memory.size());
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    select_kernels(isa).layer_norm({rows.row(r), padded_gain.row(0), bias ? padded_bias.row(0) : nullptr, epsilon,
+                                    rows.width, out.data() + r * rows.stride});
   }
-  return out;
+  return without_padding(out.data(), rows.rows, rows.width, rows.stride);
+}
+
+/// What the quantised formats make of rows of activations [rows, k]: (bytes [rows, k], scales [rows, groups], starts
+/// [rows, groups]).
+py::tuple quantise(const Floats& x, const std::string& isa) {
+  want(x.ndim() == 2, "x must be [rows, k]");
+  const PaddedRows rows(x);
+  const ByteRow row(rows.width);
+  AlignedArray<std::byte> memory(row.size());
+  py::array_t<int8_t> bytes({rows.rows, rows.width});
+  Floats scales({rows.rows, row.groups});
+  py::array_t<int32_t> starts({rows.rows, row.groups});
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    select_kernels(isa).quantise({rows.row(r), rows.width, 0, row.groups, memory.data()});
+    const auto groups = static_cast<size_t>(row.groups);
+    std::memcpy(bytes.mutable_data(r, 0), memory.data(), static_cast<size_t>(rows.width));
+    std::memcpy(scales.mutable_data(r, 0), memory.data() + row.scales(), groups * sizeof(float));
+    std::memcpy(starts.mutable_data(r, 0), memory.data() + row.starts(), groups * sizeof(int32_t));
+  }
+  return py::make_tuple(bytes, scales, starts);
 }
 
 template <class Function>
@@ -110,16 +160,19 @@ Floats activate(const Floats& x, const std::string& name, const std::string& isa
 }
 
 /// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row
-/// r of q sees the first count - rows + r + 1 of them. What lies in the pages behind is `filler`.
+/// r of q sees the first count - rows + r + 1 of them; `together` rows are attended in one call. What lies in the pages behind is `filler`.
 Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype,
-              const std::string& isa, float filler) {
+              const std::string& isa, float filler, int together) {
+  want(together >= 1 && together <= kAttendRows, "together must be from 1 to the kernel's rows");
   want(q.ndim() == 2 && k.ndim() == 2 && v.ndim() == 2 && q.shape(1) == k.shape(1) && k.shape(0) == v.shape(0),
        "q, k, v must be [positions, head_dim]");
   const KernelTable& kernels = select_kernels(isa);
   ModelConfig config;
   config.n_layer = config.n_head = 1;
   config.head_dim = q.shape(1);
-  const PageLayout layout(config, format_id(kv_dtype));
+  const auto type = KvTypes::find(kv_dtype);
+  want(type.has_value(), "unknown kv_dtype");
+  const PageLayout layout(config, *type);
   const int64_t count = k.shape(0);
   std::vector<AlignedArray<std::byte>> memory;
   std::vector<const std::byte*> pages;
@@ -139,10 +192,15 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
     }
   }
   Floats out({q.shape(0), q.shape(1)});
-  for (py::ssize_t r = 0; r < q.shape(0); ++r) {
-    kernels.attend[layout.type]({q.data(r, 0), pages.data(), 0, layout.v_offset(0, 0),
-                                 static_cast<int>(config.head_dim), count - q.shape(0) + r + 1, scale,
-                                 out.mutable_data(r, 0)});
+  for (py::ssize_t first = 0; first < q.shape(0); first += together) {
+    AttendArgs args{static_cast<int>(std::min<py::ssize_t>(together, q.shape(0) - first)), {}, {}, {}, pages.data(), 0,
+                    layout.v_offset(0, 0), static_cast<int>(config.head_dim), scale};
+    for (int i = 0; i < args.rows; ++i) {
+      args.q[i] = q.data(first + i, 0);
+      args.out[i] = out.mutable_data(first + i, 0);
+      args.counts[i] = count - q.shape(0) + first + i + 1;
+    }
+    kernels.attend[layout.type](args);
   }
   return out;
 }
@@ -175,7 +233,8 @@ void bind_testing(py::module_& module) {
       "exp", [](const Floats& x, const std::string& isa) { return elementwise(x, select_kernels(isa).exp); },
       py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("attend", &attend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::kw_only(),
-             py::arg("kv_dtype") = "f32", py::arg("isa") = "", py::arg("filler") = 0.0f);
+             py::arg("kv_dtype") = "f32", py::arg("isa") = "", py::arg("filler") = 0.0f, py::arg("together") = 1);
+  module.def("quantise", &quantise, py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("choose", &choose_token, py::arg("logits"), py::arg("request"),
              py::arg("output") = std::vector<int32_t>{});
   module.def("philox", &philox_words, py::arg("counter"), py::arg("key"));

@@ -25,11 +25,13 @@ int choose_workers(int threads, int64_t weight_bytes) {
   return weight_bytes < kSmallModel ? 1 : available_cpus();
 }
 
-/// f32 beside f32 weights, else what the weights are: rounding the cache then costs no more than they did.
+/// What the weights are, f16 beside quantised ones: rounding the cache then costs no more than they did.
 int choose_kv_type(const std::string& name, int weight_format) {
-  if (name == "auto") return weight_format;
-  const auto type = WeightFormats::find(name);
-  check(type.has_value(), "kv_dtype \"", name, "\" is unknown; this version knows auto, f32, f16, bf16");
+  const char* weights = WeightFormats::kNames[static_cast<size_t>(weight_format)];
+  const auto same = KvTypes::find(weights);
+  if (name == "auto") return same ? *same : KvTypes::find(KvF16::kName).value();
+  const auto type = KvTypes::find(name);
+  check(type.has_value(), "kv_dtype \"", name, "\" is unknown; this version knows auto, ", KvTypes::listed());
   return *type;
 }
 
@@ -75,7 +77,7 @@ void Engine::make_backend(const EngineOptions& options) {
   const int kv_type = choose_kv_type(options.kv_dtype, weight_format);
   const PageLayout layout(file_->config(), kv_type);
   const auto max_rows = static_cast<int32_t>(chunk_ + max_running_);
-  check_workspace(CpuBackend::workspace_bytes(file_->config(), max_rows, max_running_));
+  check_workspace(CpuBackend::workspace_bytes(*file_, max_rows, max_running_));
   backend_ = std::make_unique<CpuBackend>(
       file_, CpuOptions{
                  .workers = choose_workers(options.threads, file_->size()),

@@ -1,5 +1,6 @@
 #include "formats/pack.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -8,28 +9,32 @@
 namespace pygpt {
 namespace {
 
+/// What packing a float gives, back as a float, must be finite where the float is.
 template <class Format>
-void store(float weight, typename Format::Element* to, int64_t row, int64_t col) {
-  *to = Format::encode(weight);
-  check(std::isfinite(to_float(*to)) || !std::isfinite(weight), "the weight ", weight, " at row ", row, ", column ",
-        col, " is too large for ", Format::kName);
-}
-
-template <class Format>
-void pack_matrix(const float* weights, int64_t rows, int64_t cols, typename Format::Element* out) {
-  for (int64_t row = 0; row < rows; ++row) {
-    auto* panel = out + row / kPanel * Format::panel_elements(cols);
-    for (int64_t k = 0; k < cols; ++k) {
-      store<Format>(weights[row * cols + k], panel + Format::index(static_cast<int>(row % kPanel), k), row, k);
+void check_finite(const float* weights, int64_t cols, int64_t row) {
+  for (int64_t col = 0; col < cols; ++col) {
+    const float weight = weights[row * cols + col];
+    if constexpr (Format::kIsPlain) {
+      check(std::isfinite(to_float(Format::encode(weight))) || !std::isfinite(weight), "the weight ", weight,
+            " at row ", row, ", column ", col, " is too large for ", Format::kName);
+    } else {
+      check(std::fabs(weight) <= kLargestQuantised, "the weight ", weight, " at row ", row, ", column ", col,
+            " is too large for ", Format::kName);
     }
   }
 }
 
 template <class Format>
-void pack_rows(const float* weights, int64_t rows, int64_t cols, typename Format::Element* out) {
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t col = 0; col < cols; ++col) store<Format>(weights[row * cols + col], out + row * cols + col, row, col);
-  }
+void pack_matrix(const float* weights, int64_t rows, int64_t cols, std::byte* out) {
+  for (int64_t row = 0; row < rows; row += kPanel)
+    Format::pack_panel(weights + row * cols, std::min<int64_t>(kPanel, rows - row), cols,
+                       out + row / kPanel * Format::panel_bytes(cols));
+}
+
+template <class Format>
+void pack_rows(const float* weights, int64_t count, std::byte* out) {
+  auto* elements = reinterpret_cast<typename Format::Element*>(out);
+  for (int64_t i = 0; i < count; ++i) elements[i] = Format::encode(weights[i]);
 }
 
 }  // namespace
@@ -43,38 +48,47 @@ const char* kind_name(TensorKind kind) {
   return "?";
 }
 
+bool is_plain(int format) {
+  return WeightFormats::visit(format, []<class Format>() { return Format::kIsPlain; });
+}
+
+bool can_store(TensorKind kind, int format) { return kind == TensorKind::matrix || is_plain(format); }
+
 std::optional<int64_t> packed_bytes(TensorKind kind, int format, int64_t rows, int64_t cols) {
+  if (!can_store(kind, format)) return std::nullopt;
   return WeightFormats::visit(format, [&]<class Format>() -> std::optional<int64_t> {
-    std::optional<int64_t> elements;
     if (kind == TensorKind::matrix) {
-      if (rows > INT64_MAX - kPanel || cols > INT64_MAX / kPanel - Format::kStep) return std::nullopt;
-      elements = checked_multiply(panel_count(rows), Format::panel_elements(cols));
-    } else {
-      elements = checked_multiply(rows, cols);
+      if (rows > INT64_MAX - kPanel || cols > INT64_MAX / (8 * kPanel) - kGroup) return std::nullopt;
+      return checked_multiply(panel_count(rows), Format::panel_bytes(cols));
     }
-    return elements ? checked_multiply(*elements, sizeof(typename Format::Element)) : std::nullopt;
+    const auto elements = checked_multiply(rows, cols);
+    if constexpr (Format::kIsPlain) {
+      return elements ? checked_multiply(*elements, sizeof(typename Format::Element)) : std::nullopt;
+    }
+    return std::nullopt;
   });
 }
 
 void pack(TensorKind kind, int format, const float* weights, int64_t rows, int64_t cols, std::byte* out) {
+  check(can_store(kind, format), "a ", kind_name(kind), " cannot be stored in this format");
   WeightFormats::visit(format, [&]<class Format>() {
-    auto* elements = reinterpret_cast<typename Format::Element*>(out);
+    for (int64_t row = 0; row < rows; ++row) check_finite<Format>(weights, cols, row);
     if (kind == TensorKind::matrix) {
       std::memset(out, 0, static_cast<size_t>(packed_bytes(kind, format, rows, cols).value()));
-      pack_matrix<Format>(weights, rows, cols, elements);
-    } else {
-      pack_rows<Format>(weights, rows, cols, elements);
+      pack_matrix<Format>(weights, rows, cols, out);
+    } else if constexpr (Format::kIsPlain) {
+      pack_rows<Format>(weights, rows * cols, out);
     }
   });
 }
 
 void unpack_row(TensorKind kind, int format, const std::byte* packed, int64_t cols, int64_t row, float* out) {
   WeightFormats::visit(format, [&]<class Format>() {
-    const auto* elements = reinterpret_cast<const typename Format::Element*>(packed);
     if (kind == TensorKind::matrix) {
-      const auto* panel = elements + row / kPanel * Format::panel_elements(cols);
-      for (int64_t k = 0; k < cols; ++k) out[k] = to_float(panel[Format::index(static_cast<int>(row % kPanel), k)]);
-    } else {
+      const std::byte* panel = packed + row / kPanel * Format::panel_bytes(cols);
+      for (int64_t k = 0; k < cols; ++k) out[k] = Format::weight(panel, cols, static_cast<int>(row % kPanel), k);
+    } else if constexpr (Format::kIsPlain) {
+      const auto* elements = reinterpret_cast<const typename Format::Element*>(packed);
       for (int64_t col = 0; col < cols; ++col) out[col] = to_float(elements[row * cols + col]);
     }
   });

@@ -106,6 +106,10 @@ std::span<const std::byte> ModelFile::data(const Extent& extent) const noexcept 
                                static_cast<size_t>(extent.bytes));
 }
 
+bool ModelFile::quantised() const noexcept {
+  return std::ranges::any_of(header_.tensors, [](const TensorEntry& tensor) { return !is_plain(tensor.format); });
+}
+
 const TensorEntry* ModelFile::find_tensor(const std::string& name) const noexcept {
   const auto found = std::ranges::find(
       header_.tensors, name, [](const TensorEntry& tensor) -> const std::string& { return tensor.spec.name; });

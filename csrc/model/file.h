@@ -44,6 +44,9 @@ class ModelFile {
   const ModelConfig& config() const noexcept { return header_.config; }
   int64_t size() const noexcept { return static_cast<int64_t>(file_.bytes().size()); }
 
+  /// Whether a matrix is multiplied as bytes.
+  bool quantised() const noexcept;
+
   std::span<const std::byte> data(const Extent& extent) const noexcept;
 
   /// The tensor with this name. Throws Error if the config implies none such.

@@ -216,7 +216,7 @@ class HeaderReader {
     const auto format = WeightFormats::find(words_[2]);
     if (!format)
       lines_.refuse("invalid_dtype", join("tensor ", words_[1], " has the format \"", words_[2],
-                                          "\"; this version knows f32, f16, bf16"));
+                                          "\"; this version knows ", WeightFormats::listed()));
     const int64_t rows = integer_of(lines_, words_[3], "ROWS", "invalid_shape");
     const int64_t cols = integer_of(lines_, words_[4], "COLS", "invalid_shape");
     if (rows == 0 || cols == 0) lines_.refuse("invalid_shape", join("tensor ", words_[1], " has no elements"));
@@ -269,6 +269,7 @@ class HeaderReader {
     }
     if (spec.kind == TensorKind::vector && tensor.format != *WeightFormats::find("f32"))
       refuse("invalid_dtype", "a vector must be f32");
+    if (!can_store(spec.kind, tensor.format)) refuse("invalid_dtype", "a table must be f32, f16 or bf16");
     const auto bytes = packed_bytes(spec.kind, tensor.format, spec.rows, spec.cols);
     if (!bytes) refuse("size_overflow", "its size in bytes overflows");
     if (*bytes != tensor.extent.bytes)

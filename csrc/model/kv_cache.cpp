@@ -6,10 +6,14 @@
 namespace pygpt {
 
 PageLayout::PageLayout(const ModelConfig& config, int type) : type(type), n_head(config.n_head) {
-  const int64_t element =
-      WeightFormats::visit(type, []<class Format>() { return int64_t{sizeof(typename Format::Element)}; });
-  k_bytes = round_up(config.head_dim * kPageRows * element, kAlignment);
-  v_bytes = round_up(config.padded_head_dim() * kPageRows * element, kAlignment);
+  KvTypes::visit(type, [&]<class Kv>() {
+    const auto bytes_of = [](int64_t width) {
+      const int64_t scales = Kv::kHasScales ? kPageRows * int64_t{sizeof(float)} : 0;
+      return round_up(width * kPageRows * int64_t{sizeof(typename Kv::Element)} + scales, kAlignment);
+    };
+    k_bytes = bytes_of(config.head_dim);
+    v_bytes = bytes_of(config.padded_head_dim());
+  });
   page_bytes = config.n_layer * n_head * (k_bytes + v_bytes);  // at most 2^12 * 2^10 * 2^18: no overflow
 }
 

@@ -26,7 +26,7 @@ def isas() -> list[str]:
     """Instruction sets that this machine can run, best first: "avx2", "generic"."""
 
 def formats() -> list[str]:
-    """Weight formats: "f32", "f16", "bf16"."""
+    """Weight formats: "f32", "f16", "bf16", "q8", "q4"."""
 
 def available_cpus() -> int:
     """CPUs that this process may use: affinity mask and cgroup quota, whichever is smaller; at least 1."""
@@ -173,7 +173,7 @@ class Engine:
         *,
         threads: int = 0,  # 0: chosen from available_cpus() and the model's size
         isa: str = "",  # "": the best that this machine runs
-        kv_dtype: str = "auto",  # "f32", "f16", "bf16"
+        kv_dtype: str = "auto",  # "f32", "f16", "bf16", "int8"
         max_context: int = 0,  # 0: the model's
         prefill_chunk: int = 0,  # rows of a prompt in one step; 0: chosen
         max_running: int = 0,  # sequences at once; 0: chosen

@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-o", "--output", type=Path, metavar="PATH", help="file to write (default: beside SOURCE)"
     )
     parser.add_argument(
-        "--dtype", default="auto", metavar="NAME", help="f32, f16, bf16, or auto: bf16 if SOURCE is, else f16"
+        "--dtype", default="auto", metavar="NAME", help="f32, f16, bf16, q8, q4, q4_pure, or auto: bf16 if SOURCE is, else f16"
     )
     parser.add_argument("--text", type=Path, metavar="FILE", help="training text, for its characters")
     parser.add_argument("--chars", metavar="STR", help="the characters themselves, in the order of their ids")
@@ -98,7 +98,7 @@ def _as_json(done: Export) -> str:
         {
             "schema": "pygpt.export/1",
             "path": str(done.path),
-            "format": done.format,
+            "dtype": done.dtype,
             "bytes": done.path.stat().st_size,
             "notes": done.notes,
             "parity": done.report.to_dict() if done.report else None,
@@ -109,7 +109,7 @@ def _as_json(done: Export) -> str:
 
 def _as_text(done: Export) -> str:
     size = done.path.stat().st_size
-    lines = [f"{done.path}  {done.format}, {size / 1e6:,.1f} MB"]
+    lines = [f"{done.path}  {done.dtype}, {size / 1e6:,.1f} MB"]
     return "\n".join([*lines, *(parity_table(done.report) if done.report else ["not verified, as asked"])])
 
 

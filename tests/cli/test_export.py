@@ -432,7 +432,7 @@ def test_verify_refuses_defaults_that_an_engine_refuses(
     defaults = {"repetition_penalty": 0.001}
     path = model_file.with_name("odd.pygpt")
     path.touch()
-    write(path, Contents(architecture=architecture, format="f32", weights=file.tensor, defaults=defaults))
+    write(path, Contents(architecture=architecture, dtype="f32", weights=file.tensor, defaults=defaults))
     with pytest.raises(ModelFileError):
         Engine(path)
     capsys.readouterr()

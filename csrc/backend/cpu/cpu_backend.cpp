@@ -8,11 +8,17 @@
 
 namespace pygpt {
 
-int64_t CpuBackend::workspace_bytes(const ModelConfig& config, int32_t max_rows, int64_t running) {
-  // Below 2^25 rows of below 2^25 floats, by the ranges of docs/format.md: no overflow.
-  const int64_t floats = 2 * config.d_model + config.qkv_rows() + config.attention_width() + config.d_ff + 5 * kPanel;
-  const int64_t of_outputs = config.d_model + config.padded_vocab_size + 2 * kPanel;
-  return static_cast<int64_t>(sizeof(float)) * (max_rows * floats + running * of_outputs);
+int64_t CpuBackend::workspace_bytes(const ModelFile& file, int32_t max_rows, int64_t running) {
+  // Below 2^25 rows of below 2^25 numbers, by the ranges of docs/format.md: no overflow.
+  const ModelConfig& config = file.config();
+  const bool bytes = file.quantised();
+  const int64_t of_rows = FloatRows::bytes_for(config.d_model) + Activations::row_bytes(config.d_model, bytes) +
+                          FloatRows::bytes_for(config.qkv_rows()) +
+                          Activations::row_bytes(config.attention_width(), bytes) +
+                          Activations::row_bytes(config.d_ff, bytes);
+  const int64_t of_outputs =
+      Activations::row_bytes(config.d_model, bytes) + FloatRows::bytes_for(config.padded_vocab_size);
+  return max_rows * of_rows + running * of_outputs;
 }
 
 CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& options)
@@ -24,17 +30,19 @@ CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& 
       team_(options.workers),
       pages_(static_cast<size_t>(options.page_capacity)),
       x_(options.max_rows, config_.d_model),
-      normed_(options.max_rows, config_.d_model),
+      normed_(options.max_rows, config_.d_model, file_->quantised()),
       qkv_(options.max_rows, config_.qkv_rows()),
-      heads_(options.max_rows, config_.attention_width()),
-      hidden_(options.max_rows, config_.d_ff) {
+      heads_(options.max_rows, config_.attention_width(), file_->quantised()),
+      hidden_(options.max_rows, config_.d_ff, file_->quantised()) {
+  const bool bytes = file_->quantised();
   for (int worker = 0; worker < team_.size(); ++worker) {
-    scratch_.push_back({RowBuffer(kFewRows, config_.d_model), RowBuffer(1, config_.d_model),
-                        SamplingScratch(static_cast<int32_t>(config_.vocab_size))});
+    scratch_.push_back({Activations(kFewRows, config_.d_model, bytes),
+                        Rows(bytes ? kFewRows : 0, ByteRow(config_.attention_width()).size()),
+                        FloatRows(1, config_.d_model), SamplingScratch(static_cast<int32_t>(config_.vocab_size))});
   }
   info_ = {
       .isa = kernels_.isa,
-      .kv_dtype = WeightFormats::kNames[static_cast<size_t>(layout_.type)],
+      .kv_dtype = KvTypes::kNames[static_cast<size_t>(layout_.type)],
       .workers = team_.size(),
       .weight_bytes = weights_.multiplied_bytes(),
       .page_bytes = layout_.page_bytes,
@@ -56,12 +64,12 @@ void CpuBackend::run(const Batch& batch, const Plan&, Results& results) {
   const auto outputs = std::ranges::count_if(batch.rows, [](const Row& row) { return row.want != Want::nothing; });
   if (outputs > logits_.rows()) {  // of the two the one that is replaced last, should memory run out between them
     // Grown when first needed: most callers never want the logits of a whole prompt.
-    last_ = RowBuffer(outputs, config_.d_model);
-    logits_ = RowBuffer(outputs, config_.padded_vocab_size);
+    last_ = Activations(outputs, config_.d_model, file_->quantised());
+    logits_ = FloatRows(outputs, config_.padded_vocab_size);
   }
   results.tokens.assign(static_cast<size_t>(outputs), -1);
   results.logits = outputs > 0 ? logits_.row(0) : nullptr;
-  results.stride = logits_.stride();
+  results.stride = logits_.stride() / static_cast<int64_t>(sizeof(float));
   const Forward forward(*this, batch, results);
   team_.run([&](int worker) noexcept { forward(worker); });
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "formats/pack.h"
+
 namespace pygpt {
 
 Forward::Forward(CpuBackend& backend, const Batch& batch, Results& results)
@@ -17,6 +19,16 @@ Forward::Forward(CpuBackend& backend, const Batch& batch, Results& results)
   for (const SequenceView& sequence : batch.sequences) {
     auto& pages = pages_.emplace_back();
     for (const int32_t page : sequence.pages) pages.push_back(backend.pages_[static_cast<size_t>(page)].data());
+  }
+  for (int64_t row = 0; row < rows_; ++row) {
+    const bool follows = !runs_.empty() && runs_.back().last - runs_.back().first < kAttendRows &&
+                         batch.rows[static_cast<size_t>(row)].sequence ==
+                             batch.rows[static_cast<size_t>(runs_.back().first)].sequence;
+    if (follows) {
+      ++runs_.back().last;
+    } else {
+      runs_.push_back({row, row + 1});
+    }
   }
 }
 
@@ -55,7 +67,8 @@ void Forward::embed(int worker) const noexcept {
 
 /// heads = softmax(scale q k^T) v with q, k, v = norm(x) Wqkv^T, and k, v appended to the cache
 void Forward::attend(int64_t layer, int worker) const noexcept {
-  RowBuffer& normed = norm_rows(backend_.weights_.layers[static_cast<size_t>(layer)].ln_1, worker);
+  const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
+  const Input normed = norm_rows(weights.ln_1, weights.qkv, worker);
   if (config_.n_head % workers_ == 0) {
     attend_own_heads(layer, worker, normed);
   } else {
@@ -64,28 +77,34 @@ void Forward::attend(int64_t layer, int worker) const noexcept {
 }
 
 /// Heads divide among the workers: each makes q, k, v of its own heads and needs nobody else's.
-void Forward::attend_own_heads(int64_t layer, int worker, RowBuffer& normed) const noexcept {
+void Forward::attend_own_heads(int64_t layer, int worker, const Input& normed) const noexcept {
+  const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
   const auto [first, last] = share(config_.n_head, worker);
   const int64_t head_panels = 3 * config_.padded_head_dim() / kPanel;
-  const Matrix& qkv = backend_.weights_.layers[static_cast<size_t>(layer)].qkv;
-  multiply(normed, rows_, qkv, {first * head_panels, last * head_panels}, backend_.qkv_, false);
+  multiply(normed, rows_, weights.qkv, {first * head_panels, last * head_panels}, backend_.qkv_, false);
   for (int64_t head = first; head < last; ++head) {
     for (int64_t row = 0; row < rows_; ++row) append_row(layer, row, head);
-    for (int64_t row = 0; row < rows_; ++row) attend_row(layer, row, head);
+    for (const Range& run : runs_) attend_rows(layer, run.first, run.last - run.first, head);
+  }
+  if (!is_plain(weights.proj.format) && heads_are_whole_groups()) {
+    const int64_t head_groups = config_.head_dim * (last - first) / kGroup;
+    quantise(backend_.heads_.floats, backend_.heads_.bytes, config_.attention_width(), {0, rows_},
+             {worker * head_groups, (worker + 1) * head_groups});
   }
 }
 
-/// They do not: columns are shared, then pairs of row and head, with a barrier before each.
-void Forward::attend_shared_heads(int64_t layer, int worker, RowBuffer& normed) const noexcept {
+/// They do not: columns are shared, then pairs of run and head, with a barrier before each.
+void Forward::attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept {
   const Matrix& qkv = backend_.weights_.layers[static_cast<size_t>(layer)].qkv;
   multiply(normed, rows_, qkv, share(qkv.panels(), worker), backend_.qkv_, false);
   backend_.team_.barrier();
-  const int64_t pairs = rows_ * config_.n_head;
-  for (int64_t pair = worker; pair < pairs; pair += workers_)
+  for (int64_t pair = worker; pair < rows_ * config_.n_head; pair += workers_)
     append_row(layer, pair / config_.n_head, pair % config_.n_head);
   backend_.team_.barrier();
-  for (int64_t pair = worker; pair < pairs; pair += workers_)
-    attend_row(layer, pair / config_.n_head, pair % config_.n_head);
+  for (int64_t pair = worker; pair < std::ssize(runs_) * config_.n_head; pair += workers_) {
+    const Range& run = runs_[static_cast<size_t>(pair / config_.n_head)];
+    attend_rows(layer, run.first, run.last - run.first, pair % config_.n_head);
+  }
 }
 
 void Forward::append_row(int64_t layer, int64_t row, int64_t head) const noexcept {
@@ -106,53 +125,97 @@ void Forward::append_row(int64_t layer, int64_t row, int64_t head) const noexcep
   });
 }
 
-void Forward::attend_row(int64_t layer, int64_t row, int64_t head) const noexcept {
-  const Row& place = batch_.rows[static_cast<size_t>(row)];
+/// `count` rows of one sequence, neighbours in it.
+void Forward::attend_rows(int64_t layer, int64_t first, int64_t count, int64_t head) const noexcept {
   const PageLayout& layout = backend_.layout_;
-  backend_.kernels_.attend[layout.type]({
-      .q = backend_.qkv_.row(row) + head * 3 * config_.padded_head_dim(),
-      .pages = pages_[static_cast<size_t>(place.sequence)].data(),
+  AttendArgs args{
+      .rows = static_cast<int>(count),
+      .q = {},
+      .out = {},
+      .counts = {},
+      .pages = pages_[static_cast<size_t>(batch_.rows[static_cast<size_t>(first)].sequence)].data(),
       .k_offset = layout.k_offset(layer, head),
       .v_offset = layout.v_offset(layer, head),
       .head_dim = static_cast<int>(config_.head_dim),
-      .count = place.position + 1,
       .scale = static_cast<float>(config_.attention_scale),
-      .out = backend_.heads_.row(row) + head * config_.head_dim,
-  });
+  };
+  for (int64_t i = 0; i < count; ++i) {
+    args.q[i] = backend_.qkv_.row(first + i) + head * 3 * config_.padded_head_dim();
+    args.out[i] = backend_.heads_.floats.row(first + i) + head * config_.head_dim;
+    args.counts[i] = batch_.rows[static_cast<size_t>(first + i)].position + 1;
+  }
+  backend_.kernels_.attend[layout.type](args);
 }
 
 /// x += heads Wproj^T
 void Forward::project(int64_t layer, int worker) const noexcept {
   const Matrix& w = backend_.weights_.layers[static_cast<size_t>(layer)].proj;
-  multiply(backend_.heads_, rows_, w, share(w.panels(), worker), backend_.x_, true);
+  multiply(heads_input(w, worker), rows_, w, share(w.panels(), worker), backend_.x_, true);
+}
+
+/// What attention gave, as `w` reads it. Where each worker's heads are whole groups, they were quantised by it.
+Input Forward::heads_input(const Matrix& w, int worker) const noexcept {
+  Activations& heads = backend_.heads_;
+  if (is_plain(w.format) || heads_are_whole_groups()) return heads.input(!is_plain(w.format));
+  const Range groups{0, group_count(w.k)};
+  if (rows_ <= kFewRows) {
+    Rows& own = backend_.scratch_[static_cast<size_t>(worker)].heads;
+    quantise(heads.floats, own, w.k, {0, rows_}, groups);
+    return {own.row(0), own.stride()};
+  }
+  quantise(heads.floats, heads.bytes, w.k, share(rows_, worker), groups);
+  backend_.team_.barrier();
+  return heads.input(true);
+}
+
+bool Forward::heads_are_whole_groups() const noexcept {
+  return config_.n_head % workers_ == 0 && config_.n_head / workers_ * config_.head_dim % kGroup == 0;
 }
 
 /// hidden = activation(norm(x) Wup^T)
 void Forward::expand(int64_t layer, int worker) const noexcept {
   const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
-  RowBuffer& normed = norm_rows(weights.ln_2, worker);
-  const auto panels = share(weights.up.panels(), worker);
-  multiply(normed, rows_, weights.up, panels, backend_.hidden_, false);
+  Activations& hidden = backend_.hidden_;
+  const Input normed = norm_rows(weights.ln_2, weights.up, worker);
+  const Range panels = hidden_share(weights, worker);
+  multiply(normed, rows_, weights.up, panels, hidden.floats, false);
   const auto activate = backend_.kernels_.activate[static_cast<int>(config_.activation)];
   for (int64_t row = 0; row < rows_; ++row)
-    activate(backend_.hidden_.row(row) + panels.first * kPanel, (panels.second - panels.first) * kPanel);
+    activate(hidden.floats.row(row) + panels.first * kPanel, (panels.last - panels.first) * kPanel);
+  if (!is_plain(weights.down.format)) {
+    constexpr int64_t kGroupPanels = kGroup / kPanel;
+    quantise(hidden.floats, hidden.bytes, config_.d_ff, {0, rows_},
+             {panels.first / kGroupPanels, ceil_div(panels.last, kGroupPanels)});
+  }
+}
+
+/// Panels of the hidden layer; whole groups of what is quantised next.
+Forward::Range Forward::hidden_share(const LayerWeights& weights, int worker) const noexcept {
+  const int64_t panels = weights.up.panels();
+  if (is_plain(weights.down.format)) return share(panels, worker);
+  constexpr int64_t kGroupPanels = kGroup / kPanel;
+  const Range groups = share(ceil_div(panels, kGroupPanels), worker);
+  return {groups.first * kGroupPanels, std::min(groups.last * kGroupPanels, panels)};
 }
 
 /// x += hidden Wdown^T
 void Forward::contract(int64_t layer, int worker) const noexcept {
   const Matrix& w = backend_.weights_.layers[static_cast<size_t>(layer)].down;
-  multiply(backend_.hidden_, rows_, w, share(w.panels(), worker), backend_.x_, true);
+  multiply(backend_.hidden_.input(!is_plain(w.format)), rows_, w, share(w.panels(), worker), backend_.x_, true);
 }
 
 /// logits = norm(x) Whead^T, for the rows that want something
 void Forward::head(int worker) const noexcept {
   const Weights& weights = backend_.weights_;
+  Activations& last = backend_.last_;
   const int64_t count = std::ssize(outputs_);
+  const bool quantised = !is_plain(weights.head.format);
   for (int64_t i = worker; i < count; i += workers_) {
-    norm_row(weights.ln_f, backend_.x_.row(outputs_[static_cast<size_t>(i)]), backend_.last_.row(i));
+    norm_row(weights.ln_f, backend_.x_.row(outputs_[static_cast<size_t>(i)]), last.floats.row(i));
+    if (quantised) quantise(last.floats, last.bytes, config_.d_model, {i, i + 1}, {0, group_count(config_.d_model)});
   }
   backend_.team_.barrier();
-  multiply(backend_.last_, count, weights.head, share(weights.head.panels(), worker), backend_.logits_, false);
+  multiply(last.input(quantised), count, weights.head, share(weights.head.panels(), worker), backend_.logits_, false);
 }
 
 void Forward::choose_tokens(int worker) const noexcept {
@@ -166,17 +229,23 @@ void Forward::choose_tokens(int worker) const noexcept {
   }
 }
 
-/// The normed rows of x: in the worker's own memory if they are few, else shared out and behind a barrier.
-RowBuffer& Forward::norm_rows(const LayerNorm& norm, int worker) const noexcept {
-  if (rows_ <= kFewRows) {
-    RowBuffer& own = backend_.scratch_[static_cast<size_t>(worker)].normed;
-    for (int64_t row = 0; row < rows_; ++row) norm_row(norm, backend_.x_.row(row), own.row(row));
-    return own;
-  }
-  for (int64_t row = worker; row < rows_; row += workers_)
-    norm_row(norm, backend_.x_.row(row), backend_.normed_.row(row));
-  backend_.team_.barrier();
-  return backend_.normed_;
+/// The normed rows of x as `w` reads them: in the worker's own memory if they are few, else shared out and behind a
+/// barrier.
+Input Forward::norm_rows(const LayerNorm& norm, const Matrix& w, int worker) const noexcept {
+  const bool few = rows_ <= kFewRows;
+  const bool quantised = !is_plain(w.format);
+  Activations& to = few ? backend_.scratch_[static_cast<size_t>(worker)].normed : backend_.normed_;
+  const Range rows = few ? Range{0, rows_} : share(rows_, worker);
+  for (int64_t row = rows.first; row < rows.last; ++row) norm_row(norm, backend_.x_.row(row), to.floats.row(row));
+  if (quantised) quantise(to.floats, to.bytes, w.k, rows, {0, group_count(w.k)});
+  if (!few) backend_.team_.barrier();
+  return to.input(quantised);
+}
+
+/// Groups of columns of k-wide rows as bytes.
+void Forward::quantise(FloatRows& from, Rows& to, int64_t k, Range rows, Range groups) const noexcept {
+  for (int64_t row = rows.first; row < rows.last; ++row)
+    backend_.kernels_.quantise({from.row(row), k, groups.first, groups.last, to.row(row)});
 }
 
 void Forward::norm_row(const LayerNorm& norm, const float* from, float* to) const noexcept {
@@ -190,25 +259,25 @@ void Forward::norm_row(const LayerNorm& norm, const float* from, float* to) cons
   });
 }
 
-void Forward::multiply(RowBuffer& x, int64_t rows, const Matrix& w, std::pair<int64_t, int64_t> panels, RowBuffer& y,
+void Forward::multiply(const Input& x, int64_t rows, const Matrix& w, Range panels, FloatRows& y,
                        bool add) const noexcept {
   backend_.kernels_.matmul[w.format]({
-      .x = x.row(0),
-      .x_stride = x.stride(),
-      .rows = static_cast<int>(rows),
+      .x = x.rows,
+      .x_stride = x.stride,
+      .rows = rows,
       .w = w.data,
       .k = w.k,
       .first = panels.first,
-      .last = panels.second,
+      .last = panels.last,
       .bias = w.bias,
       .y = y.row(0),
-      .y_stride = y.stride(),
+      .y_stride = y.stride() / static_cast<int64_t>(sizeof(float)),
       .add = add,
   });
 }
 
 /// The run of `count` things that is this worker's.
-std::pair<int64_t, int64_t> Forward::share(int64_t count, int worker) const noexcept {
+Forward::Range Forward::share(int64_t count, int worker) const noexcept {
   return {count * worker / workers_, count * (worker + 1) / workers_};
 }
 

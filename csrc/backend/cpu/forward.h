@@ -1,6 +1,5 @@
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
@@ -16,6 +15,12 @@ class Forward {
   void operator()(int worker) const noexcept;
 
  private:
+  /// [first, last)
+  struct Range {
+    int64_t first;
+    int64_t last;
+  };
+
   // The phases of docs/architecture.md.
   void embed(int worker) const noexcept;
   void attend(int64_t layer, int worker) const noexcept;
@@ -25,16 +30,19 @@ class Forward {
   void head(int worker) const noexcept;
   void choose_tokens(int worker) const noexcept;
 
-  void attend_own_heads(int64_t layer, int worker, RowBuffer& normed) const noexcept;
-  void attend_shared_heads(int64_t layer, int worker, RowBuffer& normed) const noexcept;
+  void attend_own_heads(int64_t layer, int worker, const Input& normed) const noexcept;
+  void attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept;
   void append_row(int64_t layer, int64_t row, int64_t head) const noexcept;
-  void attend_row(int64_t layer, int64_t row, int64_t head) const noexcept;
+  void attend_rows(int64_t layer, int64_t first, int64_t count, int64_t head) const noexcept;
 
-  RowBuffer& norm_rows(const LayerNorm& norm, int worker) const noexcept;
+  Input norm_rows(const LayerNorm& norm, const Matrix& w, int worker) const noexcept;
   void norm_row(const LayerNorm& norm, const float* from, float* to) const noexcept;
-  void multiply(RowBuffer& x, int64_t rows, const Matrix& w, std::pair<int64_t, int64_t> panels, RowBuffer& y,
-                bool add) const noexcept;
-  std::pair<int64_t, int64_t> share(int64_t count, int worker) const noexcept;
+  Input heads_input(const Matrix& w, int worker) const noexcept;
+  void quantise(FloatRows& from, Rows& to, int64_t k, Range rows, Range groups) const noexcept;
+  void multiply(const Input& x, int64_t rows, const Matrix& w, Range panels, FloatRows& y, bool add) const noexcept;
+  Range share(int64_t count, int worker) const noexcept;
+  Range hidden_share(const LayerWeights& weights, int worker) const noexcept;
+  bool heads_are_whole_groups() const noexcept;
 
   CpuBackend& backend_;
   const ModelConfig& config_;
@@ -42,6 +50,7 @@ class Forward {
   Results& results_;
   int64_t rows_;
   int workers_;
+  std::vector<Range> runs_;                           // rows of one sequence that follow each other, few enough to attend
   std::vector<int64_t> outputs_;                      // rows that want something
   std::vector<std::vector<const std::byte*>> pages_;  // by sequence: where its pages lie
 };

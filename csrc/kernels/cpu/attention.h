@@ -1,19 +1,14 @@
 #pragma once
+// softmax(scale q k^T) v for rows that read the same pages: neighbours in a prompt, heads of a group, or one alone.
+// A row's result does not depend on the rows beside it: each score is one chain over head_dim, each output one chain
+// over positions, and a position that a row may not see has the weight 0.
 
+#include "kernels/cpu/append.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/table.h"
 
 namespace pygpt {
 namespace {
-
-template <class Element>
-void append(const AppendArgs& args) noexcept {
-  auto* k = reinterpret_cast<Element*>(args.k_page) + args.column;
-  const int64_t padded = round_up(args.head_dim, kPanel);
-  auto* v = reinterpret_cast<Element*>(args.v_page) + args.column * padded;
-  for (int d = 0; d < args.head_dim; ++d) convert(args.k[d], k[d * kPageRows]);
-  for (int64_t d = 0; d < padded; d += Simd::kLanes) Simd::store(v + d, Simd::load(args.v + d));
-}
 
 /// The state of a softmax that sees its scores piece by piece.
 struct Softmax {
@@ -21,21 +16,56 @@ struct Softmax {
   float sum = 0;
 };
 
-/// scores[32] = scale * q . k for the 32 positions of a page: broadcasts over d, so that no sum crosses lanes.
-template <class Element>
-inline void score_page(const AttendArgs& args, const Element* k, float* scores) {
-  constexpr int kVecs = kPageRows / Simd::kLanes;
-  Vec sums[kVecs] = {};
-  for (int d = 0; d < args.head_dim; ++d) {
-    const Vec q = Simd::broadcast(args.q[d]);
-    for (int v = 0; v < kVecs; ++v) sums[v] = Simd::fma(q, Simd::load(k + d * kPageRows + v * Simd::kLanes), sums[v]);
+/// The part of the cache that a partial softmax covers: positions [first, first + count), first a multiple of 256.
+template <class Kv>
+struct Span {
+  const AttendArgs& args;
+  int64_t first;
+  int64_t count;
+
+  const typename Kv::Element* k(int64_t i) const { return element(i, args.k_offset); }
+  const typename Kv::Element* v(int64_t i) const { return element(i, args.v_offset); }
+  int64_t v_width() const { return round_up(args.head_dim, kPanel); }
+  int64_t padded() const { return round_up(count, kPageRows); }
+
+ private:
+  const typename Kv::Element* element(int64_t i, int64_t offset) const {
+    return reinterpret_cast<const typename Kv::Element*>(args.pages[(first + i) / kPageRows] + offset);
   }
-  for (int v = 0; v < kVecs; ++v) Simd::store(scores + v * Simd::kLanes, sums[v] * Simd::broadcast(args.scale));
+};
+
+using Scores = float[kPartialRows];
+
+/// scores[r][at .. at + kVecs lanes] = scale * q[r] . k: broadcasts over head_dim, so that no sum crosses lanes.
+template <class Kv, int kRows, int kVecs>
+inline void score(const Span<Kv>& span, int64_t at, Scores* scores) {
+  const auto* k = span.k(at) + at % kPageRows;
+  Vec sums[kRows][kVecs] = {};
+  for (int d = 0; d < span.args.head_dim; ++d) {
+    for (int v = 0; v < kVecs; ++v) {
+      const Vec keys = Simd::load(k + d * kPageRows + v * Simd::kLanes);
+      for (int r = 0; r < kRows; ++r)
+        sums[r][v] = Simd::fma(Simd::broadcast(span.args.q[r][d]), keys, sums[r][v]);
+    }
+  }
+  for (int v = 0; v < kVecs; ++v) {
+    Vec scale = Simd::broadcast(span.args.scale);
+    if constexpr (Kv::kHasScales)
+      scale = scale * Simd::load(scales_of<Kv>(span.k(at), span.args.head_dim) + at % kPageRows + v * Simd::kLanes);
+    for (int r = 0; r < kRows; ++r) Simd::store(scores[r] + at + v * Simd::kLanes, sums[r][v] * scale);
+  }
 }
 
-/// scores[count] to e^(score - largest), in place. The rest of the last page has weight 0.
-inline Softmax exponentiate(float* scores, int64_t count) {
-  const int64_t padded = round_up(count, kPageRows);
+template <class Kv, int kRows>
+inline void score_all(const Span<Kv>& span, Scores* scores) {
+  // As many positions at once as the registers hold sums for.
+  constexpr int kPageVecs = kPageRows / Simd::kLanes;
+  constexpr int kVecs = kRows <= 2 || kPageVecs < 2 ? kPageVecs : 2;
+  for (int64_t at = 0; at < span.padded(); at += kVecs * Simd::kLanes) score<Kv, kRows, kVecs>(span, at, scores);
+}
+
+/// scores[padded] to e^(score - largest), in place; from `count` on the weight is 0.
+inline Softmax exponentiate(float* scores, int64_t count, int64_t padded) {
   for (int64_t i = count; i < padded; ++i) scores[i] = -__builtin_inff();
   Vec largest = Simd::load(scores);
   for (int64_t i = Simd::kLanes; i < padded; i += Simd::kLanes) largest = vec_max(largest, Simd::load(scores + i));
@@ -50,41 +80,45 @@ inline Softmax exponentiate(float* scores, int64_t count) {
   return state;
 }
 
-/// out[kVecs * lanes] = sum over positions of weight * v, in ascending order of position.
-template <class Element, int kVecs>
-inline void weigh_values(const AttendArgs& args, int64_t first_page, int64_t count, const float* weights,
-                         int64_t column, float* out) {
-  const int64_t padded = round_up(args.head_dim, kPanel);
-  Vec sums[kVecs] = {};
-  for (int64_t i = 0; i < count; i += kPageRows) {
-    const auto* v = reinterpret_cast<const Element*>(args.pages[first_page + i / kPageRows] + args.v_offset) + column;
-    const int64_t rows = count - i < kPageRows ? count - i : kPageRows;
-    for (int64_t row = 0; row < rows; ++row) {
-      const Vec weight = Simd::broadcast(weights[i + row]);
-      for (int x = 0; x < kVecs; ++x)
-        sums[x] = Simd::fma(weight, Simd::load(v + row * padded + x * Simd::kLanes), sums[x]);
-    }
+/// weights[r][i] *= the scale of v at position i.
+template <class Kv, int kRows>
+inline void scale_weights(const Span<Kv>& span, Scores* weights) {
+  for (int64_t i = 0; i < span.padded(); i += Simd::kLanes) {
+    const Vec scale = Simd::load(scales_of<Kv>(span.v(i), span.v_width()) + i % kPageRows);
+    for (int r = 0; r < kRows; ++r) Simd::store(weights[r] + i, Simd::load(weights[r] + i) * scale);
   }
-  for (int x = 0; x < kVecs; ++x) Simd::store(out + column + x * Simd::kLanes, sums[x]);
 }
 
-/// One partial: positions [first, first + count) of at most 256, first a multiple of 256.
-template <class Element>
-inline Softmax attend_partial(const AttendArgs& args, int64_t first, int64_t count, float* out) {
-  float weights[kPartialRows];
-  for (int64_t i = 0; i < count; i += kPageRows) {
-    score_page(args, reinterpret_cast<const Element*>(args.pages[(first + i) / kPageRows] + args.k_offset),
-               weights + i);
+/// out[r][column .. column + kVecs lanes] = sum over positions of weight * v, in ascending order of position.
+template <class Kv, int kRows, int kVecs>
+inline void weigh_values(const Span<Kv>& span, const Scores* weights, int64_t column, float (*out)[kMaxHeadDim]) {
+  Vec sums[kRows][kVecs] = {};
+  for (int64_t page = 0; page < span.count; page += kPageRows) {
+    const auto* v = span.v(page) + column;
+    const int64_t rows = span.count - page < kPageRows ? span.count - page : kPageRows;
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int x = 0; x < kVecs; ++x) {
+        const Vec values = Simd::load(v + i * span.v_width() + x * Simd::kLanes);
+        for (int r = 0; r < kRows; ++r)
+          sums[r][x] = Simd::fma(Simd::broadcast(weights[r][page + i]), values, sums[r][x]);
+      }
+    }
   }
-  const Softmax state = exponentiate(weights, count);
-  const int64_t padded = round_up(args.head_dim, kPanel);
+  for (int r = 0; r < kRows; ++r) {
+    for (int x = 0; x < kVecs; ++x) Simd::store(out[r] + column + x * Simd::kLanes, sums[r][x]);
+  }
+}
+
+template <class Kv, int kRows>
+inline void weigh_all(const Span<Kv>& span, const Scores* weights, float (*out)[kMaxHeadDim]) {
+  constexpr int64_t kWide = 4 * kPanel;
   int64_t column = 0;
-  for (; column + 4 * kPanel <= padded; column += 4 * kPanel) {
-    weigh_values<Element, 4 * Simd::kPanelVecs>(args, first / kPageRows, count, weights, column, out);
+  if constexpr (kRows <= 2 && kWide / Simd::kLanes <= 8) {
+    for (; column + kWide <= span.v_width(); column += kWide)
+      weigh_values<Kv, kRows, kWide / Simd::kLanes>(span, weights, column, out);
   }
-  for (; column < padded; column += kPanel)
-    weigh_values<Element, Simd::kPanelVecs>(args, first / kPageRows, count, weights, column, out);
-  return state;
+  for (; column < span.v_width(); column += kPanel)
+    weigh_values<Kv, kRows, Simd::kPanelVecs>(span, weights, column, out);
 }
 
 inline float exp_scalar(float x) {
@@ -93,24 +127,58 @@ inline float exp_scalar(float x) {
   return lane[0];
 }
 
-template <class Element>
-void attend(const AttendArgs& args) noexcept {
-  float total[kMaxHeadDim];
-  float partial[kMaxHeadDim];
-  Softmax state;
-  for (int64_t first = 0; first < args.count; first += kPartialRows) {
-    const int64_t count = args.count - first < kPartialRows ? args.count - first : kPartialRows;
-    const Softmax next = attend_partial<Element>(args, first, count, partial);
-    const float largest = next.largest > state.largest ? next.largest : state.largest;
-    const float old_scale = exp_scalar(state.largest - largest);
-    const float new_scale = exp_scalar(next.largest - largest);
-    for (int d = 0; d < args.head_dim; ++d) {
-      total[d] = first == 0 ? partial[d] : total[d] * old_scale + partial[d] * new_scale;
-    }
-    state = first == 0 ? next : Softmax{largest, state.sum * old_scale + next.sum * new_scale};
+/// Joins a row's next partial with what came before it.
+inline void merge(Softmax& state, const Softmax& next, const float* partial, int64_t width, bool first, float* total) {
+  if (first) {
+    for (int64_t d = 0; d < width; ++d) total[d] = partial[d];
+    state = next;
+    return;
   }
-  const float scale = 1.0f / state.sum;
-  for (int d = 0; d < args.head_dim; ++d) args.out[d] = total[d] * scale;
+  const float largest = next.largest > state.largest ? next.largest : state.largest;
+  const float old_scale = exp_scalar(state.largest - largest);
+  const float new_scale = exp_scalar(next.largest - largest);
+  for (int64_t d = 0; d < width; ++d) total[d] = total[d] * old_scale + partial[d] * new_scale;
+  state = {largest, state.sum * old_scale + next.sum * new_scale};
+}
+
+template <class Kv, int kRows>
+inline void attend_rows(const AttendArgs& args) {
+  float total[kRows][kMaxHeadDim];
+  float partial[kRows][kMaxHeadDim];
+  Scores weights[kRows];
+  Softmax states[kRows];
+  const int64_t count = args.counts[kRows - 1];
+  for (int64_t first = 0; first < count; first += kPartialRows) {
+    const Span<Kv> span{args, first, count - first < kPartialRows ? count - first : kPartialRows};
+    score_all<Kv, kRows>(span, weights);
+    Softmax next[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t seen = args.counts[r] - first;
+      next[r] = exponentiate(weights[r], seen < 0 ? 0 : seen < span.count ? seen : span.count, span.padded());
+    }
+    if constexpr (Kv::kHasScales) scale_weights<Kv, kRows>(span, weights);
+    weigh_all<Kv, kRows>(span, weights, partial);
+    for (int r = 0; r < kRows; ++r) {
+      if (args.counts[r] > first) merge(states[r], next[r], partial[r], args.head_dim, first == 0, total[r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const float scale = 1.0f / states[r].sum;
+    for (int d = 0; d < args.head_dim; ++d) args.out[r][d] = total[r][d] * scale;
+  }
+}
+
+template <class Kv, int kRows>
+inline void attend_exactly(const AttendArgs& args) {
+  if constexpr (kRows > 1) {
+    if (args.rows < kRows) return attend_exactly<Kv, kRows - 1>(args);
+  }
+  attend_rows<Kv, kRows>(args);
+}
+
+template <class Kv>
+void attend(const AttendArgs& args) noexcept {
+  attend_exactly<Kv, kAttendRows>(args);
 }
 
 }  // namespace

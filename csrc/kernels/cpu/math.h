@@ -10,6 +10,12 @@ using Int = Simd::Int;
 
 inline Vec vec_max(Vec a, Vec b) { return a > b ? a : b; }
 
+inline Int vec_bits(Vec value) {
+  Int bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
 /// The sum of the lanes, as a fixed tree: halves, then quarters, ...
 inline float sum_lanes(Vec value) {
   float lane[Simd::kLanes];

@@ -6,16 +6,22 @@
 namespace pygpt {
 namespace {
 
-/// The sum of (x[i] - shift)^power for power 1 or 2: lanes over the full vectors, then the rest one by one.
+/// The sum of (x[i] - shift)^power for power 1 or 2: four vectors of partial sums, so that the additions do not wait for
+/// each other, then what is left over.
 template <int kPower>
 inline float sum_of_powers(const float* x, int64_t width, float shift) {
-  Vec sums = Simd::broadcast(0.0f);
-  int64_t i = 0;
-  for (; i + Simd::kLanes <= width; i += Simd::kLanes) {
+  constexpr int kChains = 4;
+  const auto add = [&](Vec sum, int64_t i) {
     const Vec d = Simd::load(x + i) - Simd::broadcast(shift);
-    sums = kPower == 1 ? sums + d : Simd::fma(d, d, sums);
+    return kPower == 1 ? sum + d : Simd::fma(d, d, sum);
+  };
+  Vec sums[kChains] = {};
+  int64_t i = 0;
+  for (; i + kChains * Simd::kLanes <= width; i += kChains * Simd::kLanes) {
+    for (int c = 0; c < kChains; ++c) sums[c] = add(sums[c], i + c * Simd::kLanes);
   }
-  float sum = sum_lanes(sums);
+  for (; i + Simd::kLanes <= width; i += Simd::kLanes) sums[0] = add(sums[0], i);
+  float sum = sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
   for (; i < width; ++i) {
     const float d = x[i] - shift;
     sum += kPower == 1 ? d : d * d;
@@ -28,9 +34,10 @@ void layer_norm(const LayerNormArgs& args) noexcept {
   const float mean = sum_of_powers<1>(args.x, args.width, 0.0f) / width;
   const float variance = sum_of_powers<2>(args.x, args.width, mean) / width;
   const float scale = 1.0f / __builtin_sqrtf(variance + args.epsilon);
-  for (int64_t i = 0; i < args.width; ++i) {
-    const float value = (args.x[i] - mean) * scale * args.gain[i];
-    args.out[i] = args.bias == nullptr ? value : value + args.bias[i];
+  for (int64_t i = 0; i < args.width; i += Simd::kLanes) {
+    Vec value = (Simd::load(args.x + i) - Simd::broadcast(mean)) * Simd::broadcast(scale) * Simd::load(args.gain + i);
+    if (args.bias != nullptr) value = value + Simd::load(args.bias + i);
+    Simd::store(args.out + i, value);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/probe.h"
+#include "kernels/cpu/quantise.h"
 
 namespace pygpt {
 namespace {
@@ -17,21 +18,22 @@ void apply(float* x, int64_t count) noexcept {
   for (int64_t i = 0; i < count; i += Simd::kLanes) Simd::store(x + i, function(Simd::load(x + i)));
 }
 
-template <class... Formats>
-constexpr KernelTable make_table(FormatList<Formats...>) {
+template <class... Formats, class... Kvs>
+constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
   return {
       .isa = Simd::kName,
       .matmul = {matmul<Formats>...},
+      .quantise = quantise,
       .layer_norm = layer_norm,
       .activate = {apply<relu>, apply<gelu>, apply<gelu_tanh>},
-      .append = {append<typename Formats::Element>...},
-      .attend = {attend<typename Formats::Element>...},
+      .append = {append<Kvs>...},
+      .attend = {attend<Kvs>...},
       .exp = apply<vec_exp>,
       .probe = make_probes<Simd>(),
   };
 }
 
-constexpr KernelTable kTable = make_table(WeightFormats{});
+constexpr KernelTable kTable = make_table(WeightFormats{}, KvTypes{});
 
 }  // namespace
 

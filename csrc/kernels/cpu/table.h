@@ -5,27 +5,27 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "formats/byte_row.h"
 #include "formats/formats.h"
+#include "formats/kv_types.h"
 
 namespace pygpt {
 
 inline constexpr int kPageRows = 32;      // positions in a page of the KV cache
 inline constexpr int kPartialRows = 256;  // positions of one partial softmax, at absolute multiples
 inline constexpr int kMaxHeadDim = 1024;
+inline constexpr int kAttendRows = 6;  // rows that share what is read of the cache
 
 enum class Activation : int { relu, gelu, gelu_tanh };
 inline constexpr int kActivationCount = 3;
 inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh"};
 
-/// Element types of the KV cache: the ids are those of WeightFormats, in whose elements it is stored.
-inline constexpr int kKvTypeCount = WeightFormats::kCount;
-
 /// y = x w^T + bias, or y += x w^T + bias, for the panels [first, last) of w.
 /// Row r of y depends on row r of x only, bit for bit, whatever the other rows and the range of panels.
 struct MatmulArgs {
-  const float* x;    // [rows, k]
-  int64_t x_stride;  // floats
-  int rows;
+  const std::byte* x;  // [rows, k]: floats, or ByteRows where the format is quantised
+  int64_t x_stride;    // bytes
+  int64_t rows;
   const std::byte* w;  // [n, k] in the kernel's format
   int64_t k;
   int64_t first;
@@ -36,7 +36,18 @@ struct MatmulArgs {
   bool add;
 };
 
+/// Groups [first, last) of a row of activations as bytes (formats/byte_row.h): scale = max |x| / 127, and the nearest
+/// whole number, ties to even.
+struct QuantiseArgs {
+  const float* x;  // [k], filled up with zeros to whole groups
+  int64_t k;
+  int64_t first_group;
+  int64_t last_group;
+  std::byte* row;  // a ByteRow of k
+};
+
 /// out = (x - mean) / sqrt(variance + epsilon) * gain + bias over one row (Ba, Kiros and Hinton 2016).
+/// All four are filled up to a multiple of 16, gain and bias with zeros.
 struct LayerNormArgs {
   const float* x;     // [width]
   const float* gain;  // [width]
@@ -46,7 +57,8 @@ struct LayerNormArgs {
   float* out;  // [width]
 };
 
-/// One position's k and v into its page. Within a page: k as [head_dim][32], v as [32][padded head_dim].
+/// One position's k and v into its page. Within a page: k as [head_dim][32], v as [32][padded head_dim]; where the type
+/// has scales, each followed by f32 scales [32].
 struct AppendArgs {
   const float* k;  // [head_dim]
   const float* v;  // [padded head_dim], zeros behind head_dim
@@ -56,17 +68,18 @@ struct AppendArgs {
   std::byte* v_page;
 };
 
-/// softmax(scale * q k^T) v of one head of one row over positions [0, count).
+/// softmax(scale * q k^T) v for rows that read the same k and v, row r the positions [0, counts[r]).
 /// Partials over 256 absolute positions are formed and merged in ascending order (online softmax, arXiv:1805.02867).
 struct AttendArgs {
-  const float* q;                 // [head_dim]
+  int rows;                       // 1..kAttendRows
+  const float* q[kAttendRows];    // [head_dim] each
+  float* out[kAttendRows];        // [head_dim] each, exactly
+  int64_t counts[kAttendRows];    // ascending
   const std::byte* const* pages;  // of this sequence
   int64_t k_offset;               // bytes from a page's start to this layer's and head's k
   int64_t v_offset;
   int head_dim;
-  int64_t count;
   float scale;
-  float* out;  // [head_dim], exactly
 };
 
 /// Loops that show what one core can do at most; see kernels/cpu/probe.h.
@@ -83,10 +96,11 @@ struct ProbeTable {
 struct KernelTable {
   const char* isa;
   void (*matmul[WeightFormats::kCount])(const MatmulArgs&) noexcept;
+  void (*quantise)(const QuantiseArgs&) noexcept;
   void (*layer_norm)(const LayerNormArgs&) noexcept;
   void (*activate[kActivationCount])(float* x, int64_t count) noexcept;  // count: a multiple of 16
-  void (*append[kKvTypeCount])(const AppendArgs&) noexcept;
-  void (*attend[kKvTypeCount])(const AttendArgs&) noexcept;
+  void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
+  void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests
   ProbeTable probe;
 };

@@ -1,0 +1,157 @@
+#pragma once
+// What q8 and q4 share: 64 weights of a column share an f16 scale; products of bytes are summed exactly in int32.
+//
+// A weight is scale * (u - 64) with u in 0..128, an activation scale * a with |a| <= 127 (formats/byte_row.h). So two
+// products, at most 2 * 128 * 127 = 32512, fit into int16: AVX2 multiplies unsigned by signed bytes and adds pairs
+// without ever saturating, at the full rate. docs/kernels.md has the loss and the speed of the alternatives.
+
+#include <cmath>
+#include <cstring>
+
+#include "base/half.h"
+#include "formats/byte_row.h"
+#include "formats/panel.h"
+
+namespace pygpt {
+
+/// Weights up to this size can be quantised: the scale of a group is at most the largest f16.
+inline constexpr float kLargestQuantised = 3e6f;
+
+/// A panel is Format::kUnitBytes * (groups * 64 / Format::kUnit) bytes of weights, then scales [groups][16] in f16,
+/// filled up to a multiple of 64 bytes. k is filled up to whole groups with weights of 0.
+///
+/// The format itself adds its name, kUnit (neighbours in k that lie together), its levels, put() and get() of one
+/// weight, and load() for kernels.
+template <class Format>
+struct QuantisedFormat {
+  static constexpr bool kIsPlain = false;
+  static constexpr int64_t kUnitBytes = 64;
+  static constexpr int64_t kBlock = 1024;  // k of a panel that many rows share: 16 KiB of bytes
+
+  [[gnu::always_inline]] static constexpr int64_t weight_bytes(int64_t k) {
+    return group_count(k) * kGroup / Format::kUnit * kUnitBytes;
+  }
+
+  /// Bytes of a panel of depth k.
+  [[gnu::always_inline]] static constexpr int64_t panel_bytes(int64_t k) {
+    return round_up(weight_bytes(k) + group_count(k) * kPanel * 2, 64);
+  }
+
+  /// Weight (column, k) of a panel of depth `cols`.
+  static float weight(const std::byte* panel, int64_t cols, int column, int64_t k) {
+    const auto* scales = reinterpret_cast<const Half*>(panel + weight_bytes(cols));
+    return to_float(scales[k / kGroup * kPanel + column]) *
+           static_cast<float>(Format::get(panel, column, k) - kZeroPoint);
+  }
+
+  /// weights [rows, cols], at most 16 rows, into a zeroed panel.
+  static void pack_panel(const float* weights, int64_t rows, int64_t cols, std::byte* panel) {
+    auto* scales = reinterpret_cast<Half*>(panel + weight_bytes(cols));
+    for (int64_t column = 0; column < kPanel; ++column) {
+      for (int64_t group = 0; group < group_count(cols); ++group) {
+        float values[kGroup] = {};
+        const int64_t count = cols - group * kGroup < kGroup ? cols - group * kGroup : kGroup;
+        if (column < rows)
+          std::memcpy(values, weights + column * cols + group * kGroup, static_cast<size_t>(count) * sizeof(float));
+        int levels[kGroup];
+        scales[group * kPanel + column] = choose_scale(values, levels);
+        for (int64_t i = 0; i < kGroup; ++i)
+          Format::put(panel, static_cast<int>(column), group * kGroup + i, levels[i]);
+      }
+    }
+  }
+
+  /// The inner product: sums[r][p] += x[r][k] * w[p][k] for k in [first, first + depth), whole groups. In a group, an
+  /// exact integer; over the groups, one chain of fused steps in ascending order. x: ByteRows of `k` activations.
+  template <class Simd, int kRows, int kPanels, bool kPrefetch>
+  [[gnu::always_inline]] static void accumulate(const std::byte* const (&x)[kRows], int64_t first, int64_t depth,
+                                                const WeightBlock (&w)[kPanels], int64_t k,
+                                                typename Simd::Panel (&sums)[kRows][kPanels]) {
+    const ByteRow row(k);
+    for (int64_t group = 0; group < group_count(depth); ++group) {
+      const int64_t at = first / kGroup + group;
+      typename Simd::IntPanel products[kRows][kPanels];
+      for (int r = 0; r < kRows; ++r) {
+        const typename Simd::Int start = Simd::broadcast(reinterpret_cast<const int32_t*>(x[r] + row.starts())[at]);
+        for (int p = 0; p < kPanels; ++p) {
+          for (int v = 0; v < Simd::kPanelVecs; ++v) products[r][p].v[v] = start;
+        }
+      }
+      multiply_group<Simd, kRows, kPanels, kPrefetch>(x, at * kGroup, w, group, products);
+      for (int p = 0; p < kPanels; ++p) {
+        const Half* scales = reinterpret_cast<const Half*>(w[p].scales) + group * kPanel;
+        for (int v = 0; v < Simd::kPanelVecs; ++v) {
+          const typename Simd::Vec w_scale = Simd::load(scales + v * Simd::kLanes);
+          for (int r = 0; r < kRows; ++r) {
+            const float* x_scales = reinterpret_cast<const float*>(x[r] + row.scales());
+            sums[r][p].v[v] =
+                Simd::fma(__builtin_convertvector(products[r][p].v[v], typename Simd::Vec),
+                          Simd::broadcast(x_scales[at]) * w_scale, sums[r][p].v[v]);
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  /// products += bytes of x times levels of w, over one group.
+  template <class Simd, int kRows, int kPanels, bool kPrefetch>
+  [[gnu::always_inline]] static void multiply_group(const std::byte* const (&x)[kRows], int64_t k,
+                                                    const WeightBlock (&w)[kPanels], int64_t group,
+                                                    typename Simd::IntPanel (&products)[kRows][kPanels]) {
+    constexpr int kQuads = Format::kUnit / 4;
+    constexpr int64_t kUnits = kGroup / Format::kUnit;
+    for (int64_t unit = 0; unit < kUnits; ++unit) {
+      for (int p = 0; p < kPanels; ++p) {
+        const std::byte* weights = w[p].weights + (group * kUnits + unit) * kUnitBytes;
+        if constexpr (kPrefetch) Simd::prefetch(weights + kPrefetchBytes);
+        for (int v = 0; v < Simd::kPanelVecs; ++v) {
+          typename Simd::Bytes quads[kQuads];
+          Format::template load<Simd>(weights, v, quads);
+          for (int q = 0; q < kQuads; ++q) {
+            for (int r = 0; r < kRows; ++r) {
+              const auto* quad = reinterpret_cast<const int8_t*>(x[r]) + k + unit * Format::kUnit + q * 4;
+              products[r][p].v[v] = Simd::dot(products[r][p].v[v], quads[q], Simd::broadcast_quad(quad));
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// The f16 scale of least squared error among the format's candidates, and the level of each value under it.
+  /// The largest |value| alone would choose a scale that serves one weight and coarsens 63.
+  static Half choose_scale(const float (&values)[kGroup], int (&levels)[kGroup]) {
+    float extreme = 0;
+    for (const float value : values) extreme = std::fabs(value) > std::fabs(extreme) ? value : extreme;
+    float least = 0;
+    Half best{0};
+    for (int i = 0; i < kGroup; ++i) least += values[i] * values[i];  // of the scale 0
+    for (int i = 0; i < Format::kCandidates; ++i) {
+      const Half scale = to_half(extreme * Format::candidate(i));
+      const float error = squared_error(values, to_float(scale));
+      if (error < least) {
+        least = error;
+        best = scale;
+      }
+    }
+    const float inverse = reciprocal(to_float(best));
+    for (int i = 0; i < kGroup; ++i) levels[i] = Format::nearest(values[i] * inverse);
+    return best;
+  }
+
+  static float squared_error(const float (&values)[kGroup], float scale) {
+    const float inverse = reciprocal(scale);
+    float error = 0;
+    for (const float value : values) {
+      const float difference =
+          value - scale * static_cast<float>(Format::nearest(value * inverse) - kZeroPoint);
+      error += difference * difference;
+    }
+    return error;
+  }
+
+  static float reciprocal(float scale) { return scale == 0 ? 0.0f : 1.0f / scale; }
+};
+
+}  // namespace pygpt
