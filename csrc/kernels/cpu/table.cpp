@@ -7,6 +7,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/probe.h"
 #include "kernels/cpu/quantise.h"
 
 namespace pygpt {
@@ -28,6 +29,7 @@ constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
       .append = {append<Kvs>...},
       .attend = {attend<Kvs>...},
       .exp = apply<vec_exp>,
+      .probe = make_probes<Simd>(),
   };
 }
 
