@@ -54,10 +54,6 @@ Team::~Team() {
 
 void Team::start(Entry entry, const void* self) noexcept {
   if (size_ == 1) return entry(self, 0);
-  if (first_ != std::this_thread::get_id()) {
-    first_ = std::this_thread::get_id();
-    take_place(0);
-  }
   entry_ = entry;
   self_ = self;
   jobs_.fetch_add(1, std::memory_order_seq_cst);

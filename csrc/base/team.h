@@ -28,6 +28,10 @@ class Team {
 
   int size() const noexcept { return size_; }
 
+  /// Puts the calling thread where this worker belongs, for good. For a thread that is worker 0 all its life; whoever
+  /// calls run() now and then keeps the freedom to be anywhere.
+  void take_place(int worker) const noexcept;
+
   /// Runs job(worker) on every worker at once; returns when all are done. The job must not throw.
   template <class Job>
   void run(const Job& job) noexcept {
@@ -43,7 +47,6 @@ class Team {
 
   void start(Entry entry, const void* self) noexcept;
   void help(int worker) noexcept;
-  void take_place(int worker) const noexcept;
 
   // Each on a line of its own: a worker that spins on one must not slow down who writes the other.
   static constexpr size_t kLine = 128;
@@ -57,7 +60,6 @@ class Team {
   int size_ = 1;
   bool crowded_ = false;         // more workers than CPUs
   std::vector<int> places_;      // the CPU of each worker; empty: wherever the system puts them
-  std::thread::id first_;        // who was worker 0 last
   std::vector<std::thread> helpers_;
 
   void wait_while(const std::atomic<uint32_t>& word, uint32_t value) noexcept;

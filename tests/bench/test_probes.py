@@ -33,7 +33,7 @@ def test_every_isa_has_its_peaks(isa: str, threads: int) -> None:
     probe = bench.Probe(threads, isa=isa)
     assert (probe.isa, probe.threads) == (isa, threads)
     assert probe.fma(1000) > 0
-    assert (probe.dot8(1000) > 0) == (isa == "avx2")
+    assert probe.dot8(1000) > 0
     assert probe.barrier(10) > 0
     assert probe.wake(0.0) > 0
 

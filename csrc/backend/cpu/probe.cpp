@@ -136,7 +136,6 @@ double Probe::fma(int64_t iterations) {
 
 double Probe::dot8(int64_t iterations) {
   check(iterations >= 1, "iterations must be at least 1");
-  if (kernels_.probe.dot8 == nullptr) return 0;
   const std::lock_guard lock(mutex_);
   const double taken = seconds([&](int) noexcept { return static_cast<uint32_t>(kernels_.probe.dot8(iterations)); });
   return static_cast<double>(iterations * kernels_.probe.dot8_ops * team_.size()) / taken;

@@ -75,34 +75,35 @@ float probe_fma(int64_t iterations) noexcept {
   return sum_lanes(sums[0]);
 }
 
-template <class S>
-constexpr bool kHasDot8 = requires(typename S::Int v) { S::dot8(v, v, v); };
+inline Int dot_of(Int sums, Int weights, Int x) {
+  Simd::Bytes weight_bytes;
+  Simd::Bytes x_bytes;
+  __builtin_memcpy(&weight_bytes, &weights, sizeof weight_bytes);
+  __builtin_memcpy(&x_bytes, &x, sizeof x_bytes);
+  return Simd::dot(sums, weight_bytes, x_bytes);
+}
 
 /// The sums are factors as well: a product of two constants would be computed once.
-template <class S>
 int32_t probe_dot8(int64_t iterations) noexcept {
-  const typename S::Int factors = typename S::Int{} + 0x01020304;
-  typename S::Int sums[kChains];
+  const Int factors = Int{} + 0x01020304;
+  Int sums[kChains];
   for (int i = 0; i < kChains; ++i) sums[i] = factors + i;
   for (int64_t iteration = 0; iteration < iterations; ++iteration) {
 #pragma GCC unroll 12
-    for (int i = 0; i < kChains; ++i) sums[i] = S::dot8(sums[i], sums[i], factors);
+    for (int i = 0; i < kChains; ++i) sums[i] = dot_of(sums[i], sums[i], factors);
   }
   int32_t mixed = 0;
   for (int i = 0; i < kChains; ++i) mixed ^= sums[i][0];
   return mixed;
 }
 
-template <class S>
-constexpr ProbeTable make_probes() {
-  ProbeTable table = {
-      .read = probe_read, .fma = probe_fma, .fma_flops = 2 * kChains * S::kLanes, .dot8 = nullptr, .dot8_ops = 0};
-  if constexpr (kHasDot8<S>) {
-    table.dot8 = probe_dot8<S>;
-    table.dot8_ops = 2 * kChains * static_cast<int64_t>(sizeof(typename S::Int));
-  }
-  return table;
-}
+constexpr ProbeTable kProbes = {
+    .read = probe_read,
+    .fma = probe_fma,
+    .fma_flops = 2 * kChains * Simd::kLanes,
+    .dot8 = probe_dot8,
+    .dot8_ops = 2 * kChains * static_cast<int64_t>(sizeof(Int)),
+};
 
 }  // namespace
 }  // namespace pygpt

@@ -29,7 +29,7 @@ constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
       .append = {append<Kvs>...},
       .attend = {attend<Kvs>...},
       .exp = apply<vec_exp>,
-      .probe = make_probes<Simd>(),
+      .probe = kProbes,
   };
 }
 

@@ -89,7 +89,7 @@ struct ProbeTable {
   uint32_t (*read)(const std::byte* from, int64_t bytes, int streams, bool prefetch) noexcept;
   float (*fma)(int64_t iterations) noexcept;
   int64_t fma_flops;                             // floating-point operations of an iteration
-  int32_t (*dot8)(int64_t iterations) noexcept;  // null where the ISA has no dot product of bytes
+  int32_t (*dot8)(int64_t iterations) noexcept;
   int64_t dot8_ops;                              // multiplications and additions of an iteration
 };
 

@@ -86,12 +86,6 @@ struct Simd {
   }
   static Vec fma(Vec a, Vec b, Vec c) { return Vec(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c))); }
 
-  /// sums + the products of unsigned and signed bytes, four by four. Pairs of products saturate at 16 bits.
-  static Int dot8(Int sums, Int unsigned_bytes, Int signed_bytes) {
-    const __m256i pairs = _mm256_maddubs_epi16(__m256i(unsigned_bytes), __m256i(signed_bytes));
-    return Int(_mm256_add_epi32(__m256i(sums), _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
-  }
-
  private:
   static __m128i load_16_bits(const void* from) { return _mm_loadu_si128(static_cast<const __m128i*>(from)); }
   static Vec bits_to_float(__m256i bits) { return Vec(_mm256_castsi256_ps(bits)); }
