@@ -36,15 +36,13 @@ SMALL = Architecture(
 )
 
 
-def contents(a: Architecture = SMALL, format: str = "f32", seed: int = 0) -> Contents:
+def contents(a: Architecture = SMALL, dtype: str = "f32", seed: int = 0) -> Contents:
     rng = np.random.default_rng(seed)
     specs = _core.tensor_specs(a.to_config())
     weights = {name: rng.standard_normal((rows, cols), np.float32) for name, _, rows, cols in specs}
     defaults = {"top_k_ties": True, "temperature": 0.8, "top_k": 200}
     blobs = {"provenance.json": b'{"family": "test"}', "tokenizer.json": b"x" * 65, "chat.json": b""}
-    return Contents(
-        architecture=a, format=format, weights=weights.__getitem__, defaults=defaults, blobs=blobs
-    )
+    return Contents(architecture=a, dtype=dtype, weights=weights.__getitem__, defaults=defaults, blobs=blobs)
 
 
 def written(path: Path, what: Contents) -> bytes:
@@ -157,7 +155,7 @@ def test_B14_writing_needs_the_memory_of_a_tensor_not_of_the_model(tmp_path: Pat
     (tmp_path / "m.pygpt").touch()
     weights = Contents(
         architecture=a,
-        format="f32",
+        dtype="f32",
         weights=lambda name: np.zeros(shapes[name], np.float32),
     )
     shapes = {name: (rows, cols) for name, _, rows, cols in _core.tensor_specs(a.to_config())}

@@ -39,7 +39,7 @@ SMALL = Architecture(
 )
 
 
-def contents(a: Architecture = SMALL, format: str = "f32", seed: int = 0) -> Contents:
+def contents(a: Architecture = SMALL, dtype: str = "f32", seed: int = 0) -> Contents:
     """A model at random whose weights do not fit f16 and bf16 exactly."""
     rng = np.random.default_rng(seed)
     weights = {}

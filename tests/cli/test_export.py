@@ -200,7 +200,7 @@ def test_inspect_shows_escape_sequences_and_does_not_obey_them(
     file = _core.ModelFile(str(model_file))
     evil = Contents(
         architecture=Architecture.from_config(file.config),
-        format="f32",
+        dtype="f32",
         weights=file.tensor,
         blobs={"provenance.json": json.dumps({"family": "\x1b]0;owned\x07", "\u202ex": "\x9b2J"}).encode()},
     )
@@ -237,7 +237,7 @@ def test_verify_tells_a_damaged_file_from_a_wrong_one(
     file = _core.ModelFile(str(model_file))
     wrong = Contents(
         architecture=Architecture.from_config(file.config),
-        format="f32",
+        dtype="f32",
         weights=lambda name: file.tensor(name) * (1.05 if name == "h.1.mlp.up" else 1),
         blobs={"known_answers.json": file.blob("known_answers.json")},
     )
@@ -269,7 +269,7 @@ def crafted(model_file: Path, **blobs: str | bytes) -> str:
     path.touch()
     contents = Contents(
         architecture=Architecture.from_config(file.config),
-        format="f32",
+        dtype="f32",
         weights=file.tensor,
         blobs={name: text if isinstance(text, bytes) else text.encode() for name, text in named.items()},
     )
