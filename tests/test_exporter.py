@@ -158,7 +158,7 @@ def test_A29_an_engine_keeps_its_file_when_it_is_exported_over(tmp_path: Path) -
 
 @pytest.mark.parametrize("dtype", ["q8_0", "int8", "f8", "", "F16", "q8_pure"])
 def test_a_dtype_that_is_not_there_is_an_error_that_lists_those_that_are(dtype: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="auto, f32, f16, bf16, q8, q4, q4_pure$") as caught:
+    with pytest.raises(InvalidRequestError, match=r"auto, f32, f16, bf16, q8, q4, q4_pure$") as caught:
         export(make(), tmp_path / "m.pygpt", dtype=dtype)
     assert caught.value.param == "dtype"
 
