@@ -21,7 +21,7 @@ def write_model(
     path: Path,
     *,
     seed: int = 0,
-    format: str = "f32",
+    dtype: str = "f32",
     biases: bool = True,
     blobs: Mapping[str, bytes] | None = None,
     change: Change | None = None,
@@ -39,7 +39,7 @@ def write_model(
     path.unlink(missing_ok=True)
     path.touch()
     contents = Contents(
-        architecture=architecture, format=format, weights=weights.__getitem__, blobs=blobs or {}
+        architecture=architecture, dtype=dtype, weights=weights.__getitem__, blobs=blobs or {}
     )
     write(path, contents)
     return architecture
