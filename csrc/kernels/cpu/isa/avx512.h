@@ -36,12 +36,7 @@ struct Simd {
 
   static Vec broadcast(float value) { return Vec(_mm512_set1_ps(value)); }
   static Vec load(const float* from) { return Vec(_mm512_loadu_ps(from)); }
-  static Vec load(const Half* from) {
-    // Two halves: on Zen 4 the whole at once takes longer.
-    const __m256 low = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-    const __m256 high = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 8)));
-    return Vec(_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1));
-  }
+  static Vec load(const Half* from) { return Vec(_mm512_cvtph_ps(load_16_bits(from))); }
   static Vec load(const BFloat16* from) {
     return bits_to_float(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_16_bits(from)), 16));
   }
