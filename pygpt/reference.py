@@ -2,8 +2,8 @@
 
 It reads like the lecture, knows nothing of the C++ and shares no code with it. Tensors have the names and
 shapes of docs/format.md. Shapes stand at the end of the lines where they change: T positions, C width of the
-residual stream, H heads, G groups of heads that share k and v, D width of a head, P rows of a head's q, k or v
-as stored, V rows of the vocabulary.
+residual stream, H heads, G groups of heads that share k and v, D width of a head, P rows of a head's q, k or
+v as stored, V rows of the vocabulary.
 """
 
 # ruff: noqa: N806  (T and D are the names that everyone knows)
@@ -161,7 +161,10 @@ def layer_norm(x: Array, gain: NDArray[np.floating], bias: Array | float, epsilo
 
 
 def rms_norm(x: Array, gain: NDArray[np.floating], bias: Array | float, epsilon: float) -> Array:
-    """Each row with a mean square of 1, then scaled and shifted. Zhang and Sennrich 2019, arXiv:1910.07467."""
+    """Each row with a mean square of 1, then scaled and shifted.
+
+    Zhang and Sennrich 2019, arXiv:1910.07467.
+    """
     normed: Array = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon) * gain + bias
     return normed
 

@@ -1,6 +1,6 @@
-"""Make a Llama with random weights, for benchmarks: a directory as Hugging Face's `save_pretrained` leaves it.
+"""Make a Llama with random weights, for benchmarks: a directory as Hugging Face's `save_pretrained` leaves.
 
-    python tools/random_llama.py out/llama-1.1b                       # the shape of a 1.1B model, float16, 2.2 GB
+    python tools/random_llama.py out/llama-1.1b         # 1.1 billion parameters in float16, 2.2 GB
     pygpt export out/llama-1.1b --dtype q8 --no-verify -o llama-1.1b-q8.pygpt
 
 Needs no torch; one tensor is in memory at a time. The same seed gives the same bytes.

@@ -10,8 +10,8 @@
 
 namespace pygpt {
 
-/// Bytes of a page and what lies where in it: for each layer and head of k and v, k as [head_dim][32], then v as [32][padded
-/// head_dim], each followed by its scales where the type has them.
+/// Bytes of a page and what lies where in it: for each layer and head of k and v, k as [head_dim][32], then v as
+/// [32][padded head_dim], each followed by its scales where the type has them.
 struct PageLayout {
   PageLayout(const ModelConfig& config, int type);
 

@@ -1,6 +1,6 @@
-"""Hugging Face's LlamaForCausalLM: a directory of config.json, safetensors and a tokenizer.json, or the live module.
+"""Hugging Face's LlamaForCausalLM: a directory of config.json, safetensors and tokenizer.json, or the module.
 
-Source: https://github.com/huggingface/transformers, models/llama/modeling_llama.py and configuration_llama.py.
+Source: https://github.com/huggingface/transformers, modeling_llama.py and configuration_llama.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ _HEAD = NAMES["head"]
 _REQUIRED = (*(theirs for theirs in NAMES.values() if theirs != _HEAD), *_QKV, _GATE, _UP)
 _BUFFER = "model.layers.{i}.self_attn.rotary_emb.inv_freq"  # of older versions; follows from the config
 
-_ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+_ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
 _MAX_STOPS = 16  # docs/format.md
 _MAX_TOKENIZER_CONFIG_BYTES = 16 << 20
 
@@ -58,8 +64,8 @@ class _Config:
 
 
 def recognise(source: Source) -> bool:
-    """By the names of its attention and its gate, which relatives (Qwen, Mistral) share; config.json tells them
-    apart."""
+    """By the names of its attention and its gate. Relatives (Qwen, Mistral) share them: config.json tells
+    which it is."""
     return all(name.format(i=0) in source.tensors for name in (_QKV[0], _GATE))
 
 
@@ -67,8 +73,8 @@ def read(source: Source, options: Options) -> Imported:
     """A checkpoint of LlamaForCausalLM, tied or not, with any number of heads of k and v.
 
     Raises:
-        ModelFileError: config.json is missing, damaged, or says that it computes otherwise; tensors are missing
-            or do not fit.
+        ModelFileError: config.json is missing, damaged, or says that it computes otherwise; tensors are
+            missing or do not fit.
         InvalidRequestError: an argument does not fit the checkpoint.
     """
     options.refuse_width_scale("Llama")
@@ -128,7 +134,9 @@ def _fields(source: Source) -> Mapping[str, Any]:
     else:
         fields = source.extras if "hidden_size" in source.extras else source.extras.get("config")
     if not isinstance(fields, Mapping):
-        message = "config.json is not beside these weights; heads, rotary positions and norms are known from it"
+        message = (
+            "config.json is not beside these weights; heads, rotary positions and norms are known from it"
+        )
         raise source.error("missing_config", message)
     return fields
 
@@ -158,7 +166,9 @@ def _theta(source: Source, fields: Mapping[str, Any]) -> float:
             raise source.error("unsupported_family", message, "config")
     both = {"rope_theta": fields.get("rope_theta"), **parameters}
     if both.get("partial_rotary_factor", 1.0) != 1.0:
-        raise source.error("unsupported_family", "partial_rotary_factor is not 1, not supported yet", "config")
+        raise source.error(
+            "unsupported_family", "partial_rotary_factor is not 1, not supported yet", "config"
+        )
     return _real(source, both, "rope_theta", 10000.0)
 
 
@@ -182,7 +192,10 @@ def _architecture(source: Source, config: _Config, tokenizer: Tokenizer | None) 
     rows = source.matrix_shape(NAMES["wte"])[0]
     size = vocabulary.fitted(tokenizer, rows, source, padded=True) if tokenizer else rows
     start = config.start_token
-    for key, ids in (("eos_token_id", config.stop_tokens), ("bos_token_id", () if start is None else (start,))):
+    for key, ids in (
+        ("eos_token_id", config.stop_tokens),
+        ("bos_token_id", () if start is None else (start,)),
+    ):
         if len(ids) > _MAX_STOPS or not all(type(i) is int and 0 <= i < size for i in ids):
             raise source.error("damaged", f"{key} is {list(ids)}, the vocabulary has {size} tokens", "config")
     return Architecture(

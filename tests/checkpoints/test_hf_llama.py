@@ -144,7 +144,9 @@ def test_what_computes_otherwise_is_refused_by_name(
     directory = save_llama(random_llama(), tmp_path / "llama", **config)
     if len(config) < len(changes):
         fields = json.loads((directory / "config.json").read_text())
-        (directory / "config.json").write_text(json.dumps({k: v for k, v in fields.items() if k not in changes}))
+        (directory / "config.json").write_text(
+            json.dumps({k: v for k, v in fields.items() if k not in changes})
+        )
     with pytest.raises(ModelFileError, match=message):
         read(directory, Options(tokenizer="none"))
 
@@ -173,9 +175,7 @@ def test_a_state_dict_with_its_config_is_a_source() -> None:
     model = random_llama()
     source = {"state_dict": model.state_dict(), "config": json.loads(model.settings.to_json())}
     imported = read(source, Options(tokenizer="none"))
-    np.testing.assert_array_equal(
-        imported.tensors["wte"](), model.model.embed_tokens.weight.detach().numpy()
-    )
+    np.testing.assert_array_equal(imported.tensors["wte"](), model.model.embed_tokens.weight.detach().numpy())
 
 
 def test_a_live_module_answers_for_itself(tmp_path: Path) -> None:

@@ -25,15 +25,24 @@ LLAMA = {
 # Groups that divide among the workers and that do not, more heads in a group than the kernel attends at once,
 # hidden layers that end inside a panel and inside a group of 64, and more than one partial softmax.
 SHAPES: dict[str, dict[str, Any]] = {
-    "groups": LLAMA
-    | {"n_layer": 2, "n_head": 6, "n_kv_head": 3, "head_dim": 24, "d_model": 40, "d_ff": 100, "context_length": 60},
-    "wide_groups": LLAMA
-    | {"n_head": 16, "n_kv_head": 2, "head_dim": 32, "d_model": 70, "d_ff": 200, "context_length": 280},
-    "one_group": LLAMA
-    | {"n_layer": 2, "n_head": 7, "n_kv_head": 1, "head_dim": 10, "d_model": 33, "d_ff": 16, "context_length": 40},
-    "mixed": LLAMA  # what is a value of its own goes with any other
-    | {"n_head": 4, "n_kv_head": 2, "norm": "layer_norm", "biases": True, "activation": "gelu", "head_dim": 6},
+    "groups": {
+        "n_layer": 2, "n_head": 6, "n_kv_head": 3, "head_dim": 24, "d_model": 40, "d_ff": 100,
+        "context_length": 60,
+    },
+    "wide_groups": {
+        "n_head": 16, "n_kv_head": 2, "head_dim": 32, "d_model": 70, "d_ff": 200, "context_length": 280,
+    },
+    "one_group": {
+        "n_layer": 2, "n_head": 7, "n_kv_head": 1, "head_dim": 10, "d_model": 33, "d_ff": 16,
+        "context_length": 40,
+    },
+    # What is a value of its own goes with any other.
+    "mixed": {
+        "n_head": 4, "n_kv_head": 2, "head_dim": 6, "norm": "layer_norm", "biases": True,
+        "activation": "gelu",
+    },
 }  # fmt: skip
+SHAPES = {name: LLAMA | shape for name, shape in SHAPES.items()}
 
 
 def model(shape: str, dtype: str, folder: Path) -> _core.ModelFile:
@@ -57,7 +66,13 @@ def asked(k: int, longest: int) -> _core.Request:
     """Request k of a batch: prompts of all lengths, sampled with a seed of its own."""
     length = min(longest, (longest, 1, 11)[k])
     return _core.Request(
-        prompt=prompt(length, k), max_tokens=5, temperature=0.9, seed=k, logprobs=2, prompt_logprobs=1, logits=True
+        prompt=prompt(length, k),
+        max_tokens=5,
+        temperature=0.9,
+        seed=k,
+        logprobs=2,
+        prompt_logprobs=1,
+        logits=True,
     )
 
 
@@ -94,7 +109,11 @@ def test_logits_agree_with_the_float64_forward(shape: str, dtype: str, isa: str,
 @ISAS
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    [*itertools.product(("groups", "one_group"), ("f32", "q8", "q4")), ("wide_groups", "f16"), ("mixed", "q8")],
+    [
+        *itertools.product(("groups", "one_group"), ("f32", "q8", "q4")),
+        ("wide_groups", "f16"),
+        ("mixed", "q8"),
+    ],
 )
 def test_nothing_depends_on_batch_threads_or_chunk(shape: str, dtype: str, isa: str, tmp_path: Path) -> None:
     file = model(shape, dtype, tmp_path)
@@ -136,7 +155,7 @@ def test_groups_of_one_are_heads_of_their_own(threads: int, isa: str, tmp_path: 
     groups = file.tensor("h.0.attn.qkv").reshape(3, 4, padded, width)  # q, q, k, v of each group
     heads = np.stack([groups[:, [0, 2, 3]], groups[:, [1, 2, 3]]], axis=1).reshape(-1, width)
 
-    def same(name: str, tensor: np.ndarray) -> np.ndarray:
+    def same(name: str, _: np.ndarray) -> np.ndarray:
         return heads if name == "h.0.attn.qkv" else file.tensor(name)
 
     write_model(tmp_path / "apart.pygpt", change=same, **(shared | {"n_kv_head": 6}))

@@ -27,7 +27,9 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 def test_silu_is_within_five_units_in_the_last_place(isa: str) -> None:
     exact = silu(X)
-    units = np.abs(testing.activate(X, "silu", isa=isa) - exact) / np.spacing(np.abs(exact).astype(np.float32))
+    units = np.abs(testing.activate(X, "silu", isa=isa) - exact) / np.spacing(
+        np.abs(exact).astype(np.float32)
+    )
     assert units.max() <= 5
 
 

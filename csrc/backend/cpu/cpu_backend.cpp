@@ -12,12 +12,11 @@ int64_t CpuBackend::workspace_bytes(const ModelFile& file, int32_t max_rows, int
   // Below 2^25 rows of below 2^25 numbers, by the ranges of docs/format.md: no overflow.
   const ModelConfig& config = file.config();
   const bool bytes = file.quantised();
-  const int64_t of_rows = FloatRows::bytes_for(config.d_model) + Activations::row_bytes(config.d_model, bytes) +
-                          FloatRows::bytes_for(config.qkv_rows()) +
-                          Activations::row_bytes(config.attention_width(), bytes) +
-                          Activations::row_bytes(config.d_ff, bytes) +
-                          (config.gate ? FloatRows::bytes_for(config.up_rows()) : 0) +
-                          (config.position == Position::rotary ? FloatRows::bytes_for(config.head_dim) : 0);
+  const int64_t of_rows =
+      FloatRows::bytes_for(config.d_model) + Activations::row_bytes(config.d_model, bytes) +
+      FloatRows::bytes_for(config.qkv_rows()) + Activations::row_bytes(config.attention_width(), bytes) +
+      Activations::row_bytes(config.d_ff, bytes) + (config.gate ? FloatRows::bytes_for(config.up_rows()) : 0) +
+      (config.position == Position::rotary ? FloatRows::bytes_for(config.head_dim) : 0);
   const int64_t of_outputs =
       Activations::row_bytes(config.d_model, bytes) + FloatRows::bytes_for(config.padded_vocab_size);
   return max_rows * of_rows + running * of_outputs;
