@@ -319,7 +319,7 @@ def _cases() -> list[Case]:
         )
     # Lines that say something else than their absence, of tensors that are not these.
     for next_key, line in (("head_dim", "config n_kv_head 1"), ("attention_scale", "config gate true")):
-        add("A21", "tensor_set", **{line.split()[1]: before(f"config {next_key}", line)})
+        add("A17", "invalid_shape", **{line.split()[1]: before(f"config {next_key}", line)})
     return cases
 
 
