@@ -24,6 +24,9 @@ class Backend {
 
   virtual const Info& info() const noexcept = 0;
 
+  /// Called once by the thread that will call run() from then on.
+  virtual void enter() noexcept {}
+
   /// Makes a page ready for its first position: zeroed. Throws OutOfMemory.
   virtual void clear_page(int32_t page) = 0;
 

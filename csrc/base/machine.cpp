@@ -27,12 +27,8 @@ int64_t read_number(const char* path, int64_t otherwise) {
 }
 
 int cpus_by_affinity() {
-#ifdef __linux__
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const auto cpus = static_cast<int>(cpus_of_process().size());
+  return std::max(1, cpus > 0 ? cpus : static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 /// cgroup v2 "cpu.max": quota and period in microseconds; v1 has them in two files.
@@ -85,6 +81,30 @@ int64_t memory_by_cgroup() {
 }  // namespace
 
 int available_cpus() { return std::min(cpus_by_affinity(), cpus_by_quota()); }
+
+std::vector<int> cpus_of_process() {
+  std::vector<int> cpus;
+#ifdef __linux__
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+#endif
+  return cpus;
+}
+
+void run_on(int cpu) noexcept {
+#ifdef __linux__
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<size_t>(cpu), &set);
+  sched_setaffinity(0, sizeof set, &set);  // where it is forbidden, the system's choice stands
+#else
+  static_cast<void>(cpu);
+#endif
+}
 
 void use_exact_arithmetic() noexcept { std::fesetenv(FE_DFL_ENV); }
 

@@ -2,11 +2,18 @@
 // What this process may use of the machine it runs on.
 
 #include <cstdint>
+#include <vector>
 
 namespace pygpt {
 
 /// CPUs: the affinity mask or the cgroup's quota, whichever is smaller; at least 1.
 int available_cpus();
+
+/// The numbers of the CPUs in this thread's affinity mask; empty where the system does not tell.
+std::vector<int> cpus_of_process();
+
+/// Keeps this thread on one CPU, if the system lets it.
+void run_on(int cpu) noexcept;
 
 /// Bytes that can be allocated without swapping: free memory or what the cgroup leaves, whichever is smaller.
 int64_t available_memory();

@@ -11,6 +11,8 @@ namespace {
 constexpr int kSpins =
     2000;  // 20 to 50 microseconds: longer than any phase of a small model, shorter than a time slice
 
+constexpr int kSpinsBetweenYields = 8;
+
 inline void pause() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -22,6 +24,12 @@ inline void pause() noexcept {
 }  // namespace
 
 Team::Team(int workers) {
+  const std::vector<int> cpus = cpus_of_process();
+  crowded_ = workers > available_cpus();
+  if (workers > 1 && !cpus.empty() && static_cast<size_t>(workers) >= cpus.size()) {
+    for (size_t worker = 0; worker < static_cast<size_t>(workers); ++worker)
+      places_.push_back(cpus[worker % cpus.size()]);
+  }
   helpers_.reserve(static_cast<size_t>(workers));  // a thread whose handle has no place could not be joined
   try {
     // A helper learns the team's size with its first job, so that a thread that cannot be had just makes a smaller
@@ -56,12 +64,17 @@ void Team::start(Entry entry, const void* self) noexcept {
 
 void Team::help(int worker) noexcept {
   use_exact_arithmetic();
+  take_place(worker);
   for (uint32_t done = 0;; ++done) {
     wait_while(jobs_, done);
     if (stopping_) return;
     entry_(self_, worker);
     barrier();
   }
+}
+
+void Team::take_place(int worker) const noexcept {
+  if (!places_.empty()) run_on(places_[static_cast<size_t>(worker)]);
 }
 
 void Team::barrier() noexcept {
@@ -79,7 +92,11 @@ void Team::barrier() noexcept {
 void Team::wait_while(const std::atomic<uint32_t>& word, uint32_t value) noexcept {
   for (int spin = 0; spin < kSpins; ++spin) {
     if (word.load(std::memory_order_acquire) != value) return;
-    pause();
+    if (crowded_ && spin % kSpinsBetweenYields == 0) {
+      std::this_thread::yield();
+    } else {
+      pause();
+    }
   }
   // Announce first, look again inside wait(): a waker that saw no parked worker has stored before this.
   parked_.fetch_add(1, std::memory_order_seq_cst);

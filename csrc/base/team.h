@@ -12,7 +12,12 @@ namespace pygpt {
 /// A fixed set of threads that run one job together and meet at barriers.
 ///
 /// A waiting worker spins for some tens of microseconds and then parks in the kernel: spinning is 400 times faster than
-/// parking, but a spinner on an oversubscribed core keeps away the very worker that it waits for.
+/// parking, but a spinner on an oversubscribed core keeps away the very worker that it waits for. A team of more
+/// workers than CPUs therefore yields instead of spinning.
+///
+/// A team that fills all CPUs of this process takes one for each worker: a busy neighbour otherwise makes the system
+/// put two workers on one CPU, and there they wait for each other at every barrier. Smaller teams stay where the system
+/// puts them, since several may share the machine.
 class Team {
  public:
   /// Starts up to `workers` - 1 threads: fewer if the system refuses, see size().
@@ -22,6 +27,10 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   int size() const noexcept { return size_; }
+
+  /// Puts the calling thread where this worker belongs, for good. For a thread that is worker 0 all its life; whoever
+  /// calls run() now and then keeps the freedom to be anywhere.
+  void take_place(int worker) const noexcept;
 
   /// Runs job(worker) on every worker at once; returns when all are done. The job must not throw.
   template <class Job>
@@ -49,6 +58,8 @@ class Team {
   const void* self_ = nullptr;
   bool stopping_ = false;
   int size_ = 1;
+  bool crowded_ = false;         // more workers than CPUs
+  std::vector<int> places_;      // the CPU of each worker; empty: wherever the system puts them
   std::vector<std::thread> helpers_;
 
   void wait_while(const std::atomic<uint32_t>& word, uint32_t value) noexcept;

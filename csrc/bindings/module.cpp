@@ -21,4 +21,6 @@ PYBIND11_MODULE(_core, module) {
   bind_engine(module);
   auto testing = module.def_submodule("testing", "Every kernel, offered to numpy with a named ISA.");
   bind_testing(testing);
+  auto bench = module.def_submodule("bench", "Probes of what this machine can do at most.");
+  bind_bench(bench);
 }

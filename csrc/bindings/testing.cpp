@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "base/aligned.h"
@@ -107,6 +108,36 @@ Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, 
       .add = y.has_value(),
   });
   return without_padding(out.memory.data(), out.rows, n, out.stride);
+}
+
+/// Seconds of each of `repeats` products x w^T, the first ones left out. `matrices` matrices [n, k] take turns, so that
+/// the caller decides which cache holds them.
+std::vector<double> time_matmul(const std::string& format_name, int64_t rows, int64_t n, int64_t k, int64_t matrices,
+                                int repeats, const std::string& isa) {
+  want(rows > 0 && n > 0 && k > 0 && matrices > 0 && repeats > 0, "sizes must be positive");
+  const KernelTable& kernels = select_kernels(isa);
+  const int format = format_id(format_name);
+  const int64_t bytes = round_up(packed_bytes(TensorKind::matrix, format, n, k).value(), kAlignment);
+  AlignedArray<std::byte> w(bytes * matrices);
+  const std::vector<float> weights(static_cast<size_t>(n * k), 0.01f);
+  pack(TensorKind::matrix, format, weights.data(), n, k, w.data());
+  for (int64_t i = 1; i < matrices; ++i) std::memcpy(w.data() + i * bytes, w.data(), static_cast<size_t>(bytes));
+  const Floats x(py::array::ShapeContainer{rows, k});
+  const PaddedRows padded(x);
+  const InputRows input(padded, format, kernels);
+  AlignedArray<float> y(rows * round_up(n, kGroup));
+  std::vector<double> seconds;
+  const py::gil_scoped_release release;
+  for (int i = -1; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t matrix = 0; matrix < matrices; ++matrix) {
+      kernels.matmul[format]({input.memory.data(), input.stride, rows, w.data() + matrix * bytes, k, 0, panel_count(n),
+                              nullptr, y.data(), round_up(n, kGroup), false});
+    }
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    if (i >= 0) seconds.push_back(taken.count() / static_cast<double>(matrices));
+  }
+  return seconds;
 }
 
 Floats norm(Norm kind, const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon,
@@ -218,6 +249,7 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
   const int64_t count = k.shape(0);
   std::vector<AlignedArray<std::byte>> memory;
   std::vector<const std::byte*> pages;
+  const PaddedRows keys(k);
   const PaddedRows values(v);
   for (int64_t page = 0; page < pages_for(count); ++page) {
     memory.emplace_back(layout.page_bytes);
@@ -227,8 +259,8 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
     for (int column = 0; column < kPageRows; ++column) {
       const int64_t position = page * kPageRows + column;
       const bool real = position < count;
-      kernels.append[layout.type]({real ? k.data(position, 0) : fill.data(),
-                                   real ? values.memory.data() + position * values.stride : fill.data(),
+      kernels.append[layout.type]({real ? keys.row(position) : fill.data(),
+                                   real ? values.row(position) : fill.data(),
                                    static_cast<int>(config.head_dim), column, memory.back().data(),
                                    memory.back().data() + layout.v_offset(0, 0)});
     }
@@ -268,6 +300,8 @@ std::vector<uint32_t> philox_words(const std::array<uint32_t, 4>& counter, uint6
 void bind_testing(py::module_& module) {
   module.def("matmul", &matmul, py::arg("x"), py::arg("w"), py::arg("format"), py::kw_only(), py::arg("isa") = "",
              py::arg("bias") = py::none(), py::arg("y") = py::none(), py::arg("first") = 0, py::arg("last") = -1);
+  module.def("time_matmul", &time_matmul, py::arg("format"), py::arg("rows"), py::arg("n"), py::arg("k"), py::kw_only(),
+             py::arg("matrices") = 1, py::arg("repeats") = 10, py::arg("isa") = "");
   module.def("layer_norm", &layer_norm, py::arg("x"), py::arg("gain"), py::arg("bias") = py::none(),
              py::arg("epsilon") = 1e-5f, py::kw_only(), py::arg("isa") = "");
   module.def("rms_norm", &rms_norm, py::arg("x"), py::arg("gain"), py::arg("epsilon") = 1e-5f, py::kw_only(),

@@ -69,7 +69,10 @@ Engine::Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& optio
   max_running_ = std::min<int64_t>(options.max_running > 0 ? options.max_running : kDefaultRunning, 4096);
   make_backend(options);
   scheduler_ = std::make_unique<Scheduler>(*backend_, Scheduler::Limits{chunk_, max_running_});
-  thread_ = std::thread([this] { run_loop(); });
+  thread_ = std::thread([this] {
+    backend_->enter();
+    run_loop();
+  });
 }
 
 void Engine::make_backend(const EngineOptions& options) {

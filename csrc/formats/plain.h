@@ -42,25 +42,27 @@ struct PlainFormat {
   }
 
   /// The bytes of a panel of depth k that come before weight k.
-  [[gnu::always_inline]] static constexpr int64_t weight_bytes(int64_t k) { return panel_bytes(k); }
+  [[gnu::always_inline]] static constexpr int64_t bytes_before(int64_t k) { return panel_bytes(k); }
 
   /// The inner product: sums[r][p] += x[r][k] * w[p][k] for k in [first, first + depth) in ascending order, one fused
   /// step each. x: rows of floats, filled up with zeros to a multiple of kStep. w: where weight `first` of each panel
-  /// lies. With kPrefetch, what will be read next is fetched early: fewer than four panels at once are too few streams
-  /// for the hardware to do it.
-  template <class Simd, int kRows, int kPanels, bool kPrefetch>
+  /// lies.
+  template <class Simd, int kRows, int kPanels>
   [[gnu::always_inline]] static void accumulate(const std::byte* const (&x)[kRows], int64_t first, int64_t depth,
-                                                const WeightBlock (&w)[kPanels], int64_t,
+                                                const std::byte* const (&w)[kPanels], int64_t, const Ahead& ahead,
                                                 typename Simd::Panel (&sums)[kRows][kPanels]) {
     constexpr int kUnroll = 4;
+    constexpr int kChunk = 16;
     const float* rows[kRows];
     const Element* panels[kPanels];
     for (int r = 0; r < kRows; ++r) rows[r] = reinterpret_cast<const float*>(x[r]) + first;
-    for (int p = 0; p < kPanels; ++p) panels[p] = reinterpret_cast<const Element*>(w[p].weights);
+    for (int p = 0; p < kPanels; ++p) panels[p] = reinterpret_cast<const Element*>(w[p]);
     int64_t k = 0;
-    for (; k + kUnroll <= depth; k += kUnroll) {
-      if constexpr (kPrefetch) prefetch<Simd, kUnroll>(panels, k);
-      for (int u = 0; u < kUnroll; u += kStep) step<Simd, kRows, kPanels>(rows, panels, k + u, sums);
+    for (; k + kChunk <= depth; k += kChunk) {
+      ahead.template fetch<Simd, kChunk * kPanel * sizeof(Element)>(k * kPanel * static_cast<int64_t>(sizeof(Element)));
+      for (int part = 0; part < kChunk; part += kUnroll) {
+        for (int u = 0; u < kUnroll; u += kStep) step<Simd, kRows, kPanels>(rows, panels, k + part + u, sums);
+      }
     }
     for (; k < depth; k += kStep) step<Simd, kRows, kPanels>(rows, panels, k, sums);
   }
@@ -79,16 +81,6 @@ struct PlainFormat {
             sums[r][p].v[v] = Simd::fma(factor, weights[step].v[v], sums[r][p].v[v]);
         }
       }
-    }
-  }
-
-  /// Every line that kUnroll steps of each panel read, kPrefetchBytes later.
-  template <class Simd, int kUnroll, int kPanels>
-  [[gnu::always_inline]] static void prefetch(const Element* const (&w)[kPanels], int64_t k) {
-    constexpr int kBytes = kUnroll * kPanel * static_cast<int>(sizeof(Element));
-    for (int p = 0; p < kPanels; ++p) {
-      for (int at = 0; at < kBytes; at += 64)
-        Simd::prefetch(reinterpret_cast<const std::byte*>(w[p] + k * kPanel) + kPrefetchBytes + at);
     }
   }
 };

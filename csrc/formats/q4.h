@@ -4,6 +4,9 @@
 
 namespace pygpt {
 
+/// What a four-bit index stands for, with the zero point added. Not a member: a kernel must not export it.
+alignas(16) constexpr uint8_t kQ4Levels[16] = {0, 15, 26, 34, 41, 48, 54, 60, 65, 70, 76, 82, 88, 95, 104, 116};
+
 /// Four bits a weight, 4.25 with its share of the scale. The 16 levels are not evenly spaced: they are where the
 /// weights of a group are, for they are close to normally distributed (Lloyd's algorithm, 1982, on groups of 64 normal
 /// numbers divided by their best scale; tools/quantisation_study.py). A level is a byte of q8, so the arithmetic is
@@ -12,10 +15,6 @@ struct Q4 : QuantisedFormat<Q4> {
   static constexpr const char* kName = "q4";
   static constexpr int kUnit = 8;
   static constexpr int kCandidates = 14;
-
-  /// What an index stands for, with the zero point added.
-  alignas(16) static constexpr uint8_t kLevels[16] = {0,  15, 26, 34, 41, 48, 54,  60,
-                                                      65, 70, 76, 82, 88, 95, 104, 116};
 
   /// Scales to try, of both signs: the levels reach further on one side.
   static float candidate(int i) {
@@ -27,24 +26,24 @@ struct Q4 : QuantisedFormat<Q4> {
   static int nearest(float scaled) {
     int index = 0;
     for (int i = 0; i < 15; ++i)
-      index += scaled > 0.5f * static_cast<float>(kLevels[i] + kLevels[i + 1]) - static_cast<float>(kZeroPoint);
-    return kLevels[index];
+      index += scaled > 0.5f * static_cast<float>(kQ4Levels[i] + kQ4Levels[i + 1]) - static_cast<float>(kZeroPoint);
+    return kQ4Levels[index];
   }
 
   static void put(std::byte* panel, int column, int64_t k, int level) {
     int index = 0;
-    while (kLevels[index] != level) ++index;
+    while (kQ4Levels[index] != level) ++index;
     panel[byte_of(column, k)] |= std::byte(index << shift_of(k));
   }
 
   static int get(const std::byte* panel, int column, int64_t k) {
-    return kLevels[(static_cast<int>(panel[byte_of(column, k)]) >> shift_of(k)) & 15];
+    return kQ4Levels[(static_cast<int>(panel[byte_of(column, k)]) >> shift_of(k)) & 15];
   }
 
   /// Weights of one vector's columns for the two times 4 k of a unit; v: which vector of the panel.
   template <class Simd>
   [[gnu::always_inline]] static void load(const std::byte* unit, int v, typename Simd::Bytes (&quads)[2]) {
-    Simd::load_nibbles(unit + v * Simd::kLanes * 4, kLevels, quads[0], quads[1]);
+    Simd::load_nibbles(unit + v * Simd::kLanes * 4, kQ4Levels, quads[0], quads[1]);
   }
 
  private:

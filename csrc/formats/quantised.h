@@ -17,36 +17,47 @@ namespace pygpt {
 /// Weights up to this size can be quantised: the scale of a group is at most the largest f16.
 inline constexpr float kLargestQuantised = 3e6f;
 
-/// A panel is Format::kUnitBytes * (groups * 64 / Format::kUnit) bytes of weights, then scales [groups][16] in f16,
-/// filled up to a multiple of 64 bytes. k is filled up to whole groups with weights of 0.
+/// A panel is pairs of groups: f16 scales [2][16], then the weights of 128 k, each group Format::kUnit neighbours in k
+/// after the other. So what is read together lies together, on whole cache lines. A last group without a partner
+/// leaves its half of the scales zero. k is filled up to whole groups with weights of 0.
 ///
 /// The format itself adds its name, kUnit (neighbours in k that lie together), its levels, put() and get() of one
 /// weight, and load() for kernels.
 template <class Format>
 struct QuantisedFormat {
   static constexpr bool kIsPlain = false;
-  static constexpr int64_t kUnitBytes = 64;
   static constexpr int64_t kBlock = 1024;  // k of a panel that many rows share: 16 KiB of bytes
+  static constexpr int64_t kUnitBytes = 64;
+  static constexpr int64_t kScaleBytes = 2 * kPanel * 2;
 
-  [[gnu::always_inline]] static constexpr int64_t weight_bytes(int64_t k) {
-    return group_count(k) * kGroup / Format::kUnit * kUnitBytes;
-  }
+  [[gnu::always_inline]] static constexpr int64_t group_bytes() { return kGroup / Format::kUnit * kUnitBytes; }
+  [[gnu::always_inline]] static constexpr int64_t pair_bytes() { return kScaleBytes + 2 * group_bytes(); }
 
   /// Bytes of a panel of depth k.
   [[gnu::always_inline]] static constexpr int64_t panel_bytes(int64_t k) {
-    return round_up(weight_bytes(k) + group_count(k) * kPanel * 2, 64);
+    return group_count(k) / 2 * pair_bytes() + group_count(k) % 2 * (kScaleBytes + group_bytes());
   }
 
-  /// Weight (column, k) of a panel of depth `cols`.
-  static float weight(const std::byte* panel, int64_t cols, int column, int64_t k) {
-    const auto* scales = reinterpret_cast<const Half*>(panel + weight_bytes(cols));
-    return to_float(scales[k / kGroup * kPanel + column]) *
-           static_cast<float>(Format::get(panel, column, k) - kZeroPoint);
+  /// The bytes of a panel before weight k, the first of a pair of groups.
+  [[gnu::always_inline]] static constexpr int64_t bytes_before(int64_t k) { return k / (2 * kGroup) * pair_bytes(); }
+
+  /// Where a group's weights and its scales [16] lie, from the start of a panel or of a block of it.
+  [[gnu::always_inline]] static constexpr int64_t weights_at(int64_t group) {
+    return group / 2 * pair_bytes() + kScaleBytes + group % 2 * group_bytes();
+  }
+  [[gnu::always_inline]] static constexpr int64_t scales_at(int64_t group) {
+    return group / 2 * pair_bytes() + group % 2 * kPanel * 2;
+  }
+
+  /// Weight (column, k) of a panel.
+  static float weight(const std::byte* panel, int64_t, int column, int64_t k) {
+    const auto* scales = reinterpret_cast<const Half*>(panel + scales_at(k / kGroup));
+    const int level = Format::get(panel + weights_at(k / kGroup), column, k % kGroup);
+    return to_float(scales[column]) * static_cast<float>(level - kZeroPoint);
   }
 
   /// weights [rows, cols], at most 16 rows, into a zeroed panel.
   static void pack_panel(const float* weights, int64_t rows, int64_t cols, std::byte* panel) {
-    auto* scales = reinterpret_cast<Half*>(panel + weight_bytes(cols));
     for (int64_t column = 0; column < kPanel; ++column) {
       for (int64_t group = 0; group < group_count(cols); ++group) {
         float values[kGroup] = {};
@@ -54,19 +65,21 @@ struct QuantisedFormat {
         if (column < rows)
           std::memcpy(values, weights + column * cols + group * kGroup, static_cast<size_t>(count) * sizeof(float));
         int levels[kGroup];
-        scales[group * kPanel + column] = choose_scale(values, levels);
+        reinterpret_cast<Half*>(panel + scales_at(group))[column] = choose_scale(values, levels);
         for (int64_t i = 0; i < kGroup; ++i)
-          Format::put(panel, static_cast<int>(column), group * kGroup + i, levels[i]);
+          Format::put(panel + weights_at(group), static_cast<int>(column), i, levels[i]);
       }
     }
   }
 
   /// The inner product: sums[r][p] += x[r][k] * w[p][k] for k in [first, first + depth), whole groups. In a group, an
-  /// exact integer; over the groups, one chain of fused steps in ascending order. x: ByteRows of `k` activations.
-  template <class Simd, int kRows, int kPanels, bool kPrefetch>
+  /// exact integer; over the groups, one chain of fused steps in ascending order. x: ByteRows of `k` activations; w: where the
+  /// pair of groups of weight `first` lies in each panel.
+  template <class Simd, int kRows, int kPanels>
   [[gnu::always_inline]] static void accumulate(const std::byte* const (&x)[kRows], int64_t first, int64_t depth,
-                                                const WeightBlock (&w)[kPanels], int64_t k,
+                                                const std::byte* const (&w)[kPanels], int64_t k, const Ahead& ahead,
                                                 typename Simd::Panel (&sums)[kRows][kPanels]) {
+    constexpr int kAheadBytes = static_cast<int>(pair_bytes() / 64 / 2 * 64);  // the last line is fetched by hardware
     const ByteRow row(k);
     for (int64_t group = 0; group < group_count(depth); ++group) {
       const int64_t at = first / kGroup + group;
@@ -77,9 +90,12 @@ struct QuantisedFormat {
           for (int v = 0; v < Simd::kPanelVecs; ++v) products[r][p].v[v] = start;
         }
       }
-      multiply_group<Simd, kRows, kPanels, kPrefetch>(x, at * kGroup, w, group, products);
+      ahead.template fetch<Simd, kAheadBytes>(group * kAheadBytes);
+      const std::byte* weights[kPanels];
+      for (int p = 0; p < kPanels; ++p) weights[p] = w[p] + weights_at(group);
+      multiply_group<Simd, kRows, kPanels>(x, at * kGroup, weights, products);
       for (int p = 0; p < kPanels; ++p) {
-        const Half* scales = reinterpret_cast<const Half*>(w[p].scales) + group * kPanel;
+        const Half* scales = reinterpret_cast<const Half*>(w[p] + scales_at(group));
         for (int v = 0; v < Simd::kPanelVecs; ++v) {
           const typename Simd::Vec w_scale = Simd::load(scales + v * Simd::kLanes);
           for (int r = 0; r < kRows; ++r) {
@@ -95,16 +111,15 @@ struct QuantisedFormat {
 
  private:
   /// products += bytes of x times levels of w, over one group.
-  template <class Simd, int kRows, int kPanels, bool kPrefetch>
+  template <class Simd, int kRows, int kPanels>
   [[gnu::always_inline]] static void multiply_group(const std::byte* const (&x)[kRows], int64_t k,
-                                                    const WeightBlock (&w)[kPanels], int64_t group,
+                                                    const std::byte* const (&w)[kPanels],
                                                     typename Simd::IntPanel (&products)[kRows][kPanels]) {
     constexpr int kQuads = Format::kUnit / 4;
     constexpr int64_t kUnits = kGroup / Format::kUnit;
     for (int64_t unit = 0; unit < kUnits; ++unit) {
       for (int p = 0; p < kPanels; ++p) {
-        const std::byte* weights = w[p].weights + (group * kUnits + unit) * kUnitBytes;
-        if constexpr (kPrefetch) Simd::prefetch(weights + kPrefetchBytes);
+        const std::byte* weights = w[p] + unit * kUnitBytes;
         for (int v = 0; v < Simd::kPanelVecs; ++v) {
           typename Simd::Bytes quads[kQuads];
           Format::template load<Simd>(weights, v, quads);

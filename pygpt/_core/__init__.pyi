@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from . import (
+    bench as bench,  # _core.bench: probes of the machine (see csrc/bindings/bench.cpp)
+)
+from . import (
     testing as testing,
 )  # _core.testing: every kernel, offered to numpy (see csrc/bindings/testing.cpp)
 

@@ -34,6 +34,7 @@ class CpuBackend final : public Backend {
   CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& options);
 
   const Info& info() const noexcept override { return info_; }
+  void enter() noexcept override { team_.take_place(0); }
   void clear_page(int32_t page) override;
   void run(const Batch& batch, const Plan& plan, Results& results) override;
 

@@ -51,7 +51,9 @@ void append(const AppendArgs& args) noexcept {
     const_cast<float*>(scales_of<Kv>(k, args.head_dim))[args.column] = k_scale.scale;
     const_cast<float*>(scales_of<Kv>(v, padded))[args.column] = v_scale.scale;
   } else {
-    for (int d = 0; d < args.head_dim; ++d) convert(args.k[d], k[d * kPageRows + args.column]);
+    alignas(64) typename Kv::Element column[kMaxHeadDim];
+    for (int64_t d = 0; d < padded; d += Simd::kLanes) Simd::store(column + d, Simd::load(args.k + d));
+    for (int d = 0; d < args.head_dim; ++d) k[d * kPageRows + args.column] = column[d];
     for (int64_t d = 0; d < padded; d += Simd::kLanes)
       Simd::store(v + args.column * padded + d, Simd::load(args.v + d));
   }

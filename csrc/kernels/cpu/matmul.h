@@ -21,41 +21,39 @@ inline void finish_panel(const Simd::Panel& sums, const MatmulArgs& args, int64_
   }
 }
 
+/// Weights of a panel from k = first on.
 template <class Format>
-inline WeightBlock block_of(const MatmulArgs& args, int64_t panel, int64_t first) {
-  const std::byte* start = args.w + panel * Format::panel_bytes(args.k);
-  return {start + Format::weight_bytes(first),
-          start + Format::weight_bytes(args.k) + first / kGroup * kPanel * static_cast<int64_t>(sizeof(Half))};
+inline const std::byte* block_of(const MatmulArgs& args, int64_t panel, int64_t first) {
+  return args.w + panel * Format::panel_bytes(args.k) + Format::bytes_before(first);
 }
 
-/// All rows, at most a few, times kPanels whole panels.
-template <class Format, int kRows, int kPanels, bool kPrefetch>
-inline void few_rows(const MatmulArgs& args, int64_t panel) {
+/// All rows, at most a few, times kPanels whole panels, `stride` apart.
+template <class Format, int kRows, int kPanels>
+inline void few_rows(const MatmulArgs& args, int64_t panel, int64_t stride) {
   const std::byte* x[kRows];
-  WeightBlock w[kPanels];
+  const std::byte* w[kPanels];
   for (int r = 0; r < kRows; ++r) x[r] = args.x + r * args.x_stride;
-  for (int p = 0; p < kPanels; ++p) w[p] = block_of<Format>(args, panel + p, 0);
+  for (int p = 0; p < kPanels; ++p) w[p] = block_of<Format>(args, panel + p * stride, 0);
   Simd::Panel sums[kRows][kPanels] = {};
-  Format::template accumulate<Simd, kRows, kPanels, kPrefetch>(x, 0, args.k, w, args.k, sums);
+  Format::template accumulate<Simd, kRows, kPanels>(x, 0, args.k, w, args.k, Ahead{}, sums);
   for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPanels; ++p) finish_panel(sums[r][p], args, r, panel + p);
+    for (int p = 0; p < kPanels; ++p) finish_panel(sums[r][p], args, r, panel + p * stride);
   }
 }
 
-/// Panels that few rows stream at once: each is a stream of its own, which memory likes, and chains enough are under
-/// way to hide the latency of the arithmetic.
-template <class Format, int kRows, int kPanels, bool kPrefetch>
+/// Panels that few rows stream at once, each stream through its own contiguous part of the weights: memory likes
+/// several long streams, and chains enough are under way to hide the latency of the arithmetic.
+template <class Format, int kRows, int kPanels>
 inline void stream_panels(const MatmulArgs& args) {
-  int64_t panel = args.first;
-  for (; panel + kPanels <= args.last; panel += kPanels) few_rows<Format, kRows, kPanels, kPrefetch>(args, panel);
-  for (; panel < args.last; ++panel) few_rows<Format, kRows, 1, true>(args, panel);
+  const int64_t length = (args.last - args.first) / kPanels;
+  for (int64_t i = 0; i < length; ++i) few_rows<Format, kRows, kPanels>(args, args.first + i, length);
+  for (int64_t panel = args.first + length * kPanels; panel < args.last; ++panel)
+    few_rows<Format, kRows, 1>(args, panel, 1);
 }
 
 /// Sums of rows that wait between two blocks of k.
 inline constexpr int kRowBlock = 96;
-struct Waiting {
-  Simd::Panel rows[kRowBlock];
-};
+using Waiting = Simd::Panel[kRowBlock];
 
 /// Where a tile of many rows works.
 struct Place {
@@ -66,20 +64,20 @@ struct Place {
 };
 
 /// kRows rows from `row` times one block of one panel.
-template <class Format, int kRows, bool kPrefetch>
-inline void block_tile(const MatmulArgs& args, const Place& place, const WeightBlock& block, int64_t row,
-                       Waiting& waiting) {
+template <class Format, int kRows>
+inline void block_tile(const MatmulArgs& args, const Place& place, const std::byte* block, int64_t row,
+                       const Ahead& ahead, Simd::Panel* waiting) {
   const std::byte* x[kRows];
-  const WeightBlock w[1] = {block};
+  const std::byte* const w[1] = {block};
   Simd::Panel sums[kRows][1] = {};
   for (int r = 0; r < kRows; ++r) {
     x[r] = args.x + (place.row + row + r) * args.x_stride;
-    if (place.first > 0) sums[r][0] = waiting.rows[row + r];
+    if (place.first > 0) sums[r][0] = waiting[row + r];
   }
-  Format::template accumulate<Simd, kRows, 1, kPrefetch>(x, place.first, place.depth, w, args.k, sums);
+  Format::template accumulate<Simd, kRows, 1>(x, place.first, place.depth, w, args.k, ahead, sums);
   for (int r = 0; r < kRows; ++r) {
     if (place.first + place.depth < args.k) {
-      waiting.rows[row + r] = sums[r][0];
+      waiting[row + r] = sums[r][0];
     } else {
       finish_panel(sums[r][0], args, place.row + row + r, place.panel);
     }
@@ -87,13 +85,12 @@ inline void block_tile(const MatmulArgs& args, const Place& place, const WeightB
 }
 
 template <class Format, int kRows>
-inline void block_rows(const MatmulArgs& args, const Place& place, const WeightBlock& block, int64_t row, int64_t count,
-                       Waiting& waiting) {
+inline void block_rows(const MatmulArgs& args, const Place& place, const std::byte* block, int64_t row, int64_t count,
+                       const Ahead& ahead, Simd::Panel* waiting) {
   if constexpr (kRows > 1) {
-    if (count < kRows) return block_rows<Format, kRows - 1>(args, place, block, row, count, waiting);
+    if (count < kRows) return block_rows<Format, kRows - 1>(args, place, block, row, count, ahead, waiting);
   }
-  if (place.row == 0 && row == 0) return block_tile<Format, kRows, true>(args, place, block, row, waiting);
-  block_tile<Format, kRows, false>(args, place, block, row, waiting);
+  block_tile<Format, kRows>(args, place, block, row, ahead, waiting);
 }
 
 /// At most kRowBlock rows times one panel, block by block.
@@ -104,18 +101,24 @@ inline void row_block(const MatmulArgs& args, Place place, int64_t rows) {
   BlockScratch<Format, BlockFormat> scratch;
   const int64_t tiles = ceil_div(rows, kTile);
   for (; place.first < args.k; place.first += Format::kBlock) {
-    place.depth = args.k - place.first < Format::kBlock ? args.k - place.first : Format::kBlock;
-    const WeightBlock block = scratch.expand(block_of<Format>(args, place.panel, place.first), place.depth);
+    const int64_t end = place.first + Format::kBlock;
+    place.depth = end < args.k ? Format::kBlock : args.k - place.first;
+    const std::byte* block = scratch.expand(block_of<Format>(args, place.panel, place.first), place.depth);
+    // Only the first rows find the weights far away, and only as they lie in memory can they be fetched early.
+    const bool far = place.row == 0 && BlockScratch<Format, BlockFormat>::kInPlace;
+    const std::byte* next =
+        end < args.k ? block_of<Format>(args, place.panel, end) : block_of<Format>(args, place.panel + 1, 0);
     for (int64_t tile = 0; tile < tiles; ++tile) {  // of equal heights, as far as possible
       const int64_t row = rows * tile / tiles;
-      block_rows<BlockFormat, kTile>(args, place, block, row, rows * (tile + 1) / tiles - row, waiting);
+      block_rows<BlockFormat, kTile>(args, place, block, row, rows * (tile + 1) / tiles - row,
+                                     Ahead{far ? next : nullptr, tile, tiles}, waiting);
     }
   }
 }
 
 template <class Format, class BlockFormat>
-inline void many_rows(const MatmulArgs& args) {
-  for (int64_t panel = args.first; panel < args.last; ++panel) {
+inline void many_rows(const MatmulArgs& args, int64_t first) {
+  for (int64_t panel = first; panel < args.last; ++panel) {
     for (int64_t row = 0; row < args.rows; row += kRowBlock) {
       const int64_t rows = args.rows - row < kRowBlock ? args.rows - row : kRowBlock;
       row_block<Format, BlockFormat>(args, {panel, row, 0, 0}, rows);
@@ -123,13 +126,42 @@ inline void many_rows(const MatmulArgs& args) {
   }
 }
 
+/// Some rows, at most two tiles: several long streams as for one row, in turn for a short piece of k.
+template <class Format>
+inline void some_rows(const MatmulArgs& args) {
+  constexpr int kStreams = 4;
+  constexpr int64_t kPiece = 2 * kGroup;
+  constexpr int kTile = Format::kIsPlain ? Simd::kTileRows : Simd::kByteTileRows;
+  Simd::Panel waiting[kStreams][2 * kTile];
+  const int64_t tiles = ceil_div(args.rows, kTile);
+  const int64_t length = (args.last - args.first) / kStreams;
+  for (int64_t i = 0; i < length; ++i) {
+    for (int64_t first = 0; first < args.k; first += kPiece) {
+      const int64_t depth = args.k - first < kPiece ? args.k - first : kPiece;
+      for (int stream = 0; stream < kStreams; ++stream) {
+        const Place place{args.first + i + stream * length, 0, first, depth};
+        // What this stream reads when its turn comes again. One tile alone finds enough of it by itself.
+        const std::byte* next = first + kPiece < args.k ? block_of<Format>(args, place.panel, first + kPiece)
+                                                        : block_of<Format>(args, place.panel + 1, 0);
+        if (tiles == 1) next = nullptr;
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+          const int64_t row = args.rows * tile / tiles;
+          block_rows<Format, kTile>(args, place, block_of<Format>(args, place.panel, first), row,
+                                    args.rows * (tile + 1) / tiles - row, Ahead{next, tile, tiles}, waiting[stream]);
+        }
+      }
+    }
+  }
+  many_rows<Format, Format>(args, args.first + length * kStreams);
+}
+
 template <class Format>
 void matmul(const MatmulArgs& args) noexcept {
   constexpr int kTile = Format::kIsPlain ? Simd::kTileRows : Simd::kByteTileRows;
-  if (args.rows == 1) return stream_panels<Format, 1, Simd::kStreamPanels, false>(args);
-  if (args.rows == 2) return stream_panels<Format, 2, 2, true>(args);
-  if (args.rows <= 2 * kTile) return many_rows<Format, Format>(args);
-  many_rows<Format, ExpandedFormat<Format>>(args);
+  if (args.rows == 1) return stream_panels<Format, 1, Simd::kStreamPanels>(args);
+  if (args.rows == 2) return stream_panels<Format, 2, 2>(args);
+  if (args.rows <= 2 * kTile) return some_rows<Format>(args);
+  many_rows<Format, ExpandedFormat<Format>>(args, args.first);
 }
 
 }  // namespace

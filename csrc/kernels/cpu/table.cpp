@@ -8,6 +8,7 @@
 #include "kernels/cpu/gate.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/probe.h"
 #include "kernels/cpu/quantise.h"
 #include "kernels/cpu/rotate.h"
 
@@ -32,6 +33,7 @@ constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
       .append = {append<Kvs>...},
       .attend = {attend<Kvs>...},
       .exp = apply<vec_exp>,
+      .probe = kProbes,
   };
 }
 

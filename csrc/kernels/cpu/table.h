@@ -80,7 +80,7 @@ struct GateArgs {
 /// One position's k and v into its page. Within a page: k as [head_dim][32], v as [32][padded head_dim]; where the type
 /// has scales, each followed by f32 scales [32].
 struct AppendArgs {
-  const float* k;  // [head_dim]
+  const float* k;  // [padded head_dim], zeros behind head_dim
   const float* v;  // [padded head_dim], zeros behind head_dim
   int head_dim;
   int column;  // position % 32
@@ -102,6 +102,17 @@ struct AttendArgs {
   float scale;
 };
 
+/// Loops that show what one core can do at most; see kernels/cpu/probe.h.
+struct ProbeTable {
+  /// The sum of the 32-bit words of `bytes`, read as `streams` (1, 4 or 8) equal parts side by side.
+  /// bytes: a multiple of 64 * streams.
+  uint32_t (*read)(const std::byte* from, int64_t bytes, int streams, bool prefetch) noexcept;
+  float (*fma)(int64_t iterations) noexcept;
+  int64_t fma_flops;                             // floating-point operations of an iteration
+  int32_t (*dot8)(int64_t iterations) noexcept;
+  int64_t dot8_ops;                              // multiplications and additions of an iteration
+};
+
 struct KernelTable {
   const char* isa;
   void (*matmul[WeightFormats::kCount])(const MatmulArgs&) noexcept;
@@ -113,6 +124,7 @@ struct KernelTable {
   void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
   void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests
+  ProbeTable probe;
 };
 
 }  // namespace pygpt

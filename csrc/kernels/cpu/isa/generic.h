@@ -61,7 +61,7 @@ struct Simd {
   static void store(int8_t* to, Vec value) {
     for (int lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<int8_t>(static_cast<int32_t>(value[lane]));
   }
-  static void prefetch(const std::byte* at) { __builtin_prefetch(at); }
+  static void prefetch(const std::byte*) {}
 
   static Bytes load_bytes(const std::byte* from) {
     Bytes value;

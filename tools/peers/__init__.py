@@ -1,0 +1,1 @@
+"""What tools/bench_peers.py measures pygpt against: one module an engine, and what they share."""
