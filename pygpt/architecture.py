@@ -24,13 +24,14 @@ DEFAULT_TYPES: Mapping[str, type] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """Everything about a model but its weights; the fields are the config keys of docs/format.md, in its
-    order.
+    order. A field that the config leaves out where it says nothing new has a default here.
 
     Which values are possible is decided in one place, `_core.tensor_specs`.
     """
 
     n_layer: int
     n_head: int
+    n_kv_head: int = 0  # heads of k and v, which divide n_head; 0 stands for n_head
     head_dim: int
     d_model: int
     d_ff: int
@@ -40,7 +41,9 @@ class Architecture:
     norm: str = "layer_norm"
     norm_epsilon: float = 1e-5
     position: str = "learned"
+    rope_theta: float = 0.0  # of rotary positions; 0 where they are learned
     activation: str
+    gate: bool = False
     attention_scale: float  # scores are attention_scale * q.k
     tied_head: bool
     qkv_bias: bool
@@ -50,6 +53,10 @@ class Architecture:
     head_bias: bool
     start_token: int | None = None
     stop_tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """n_kv_head 0 becomes what it stands for."""
+        object.__setattr__(self, "n_kv_head", self.n_kv_head or self.n_head)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Architecture:
@@ -62,9 +69,20 @@ class Architecture:
         """Rows of one head's q, k or v in `attn.qkv`: head_dim rounded up to whole panels."""
         return -(-self.head_dim // PANEL) * PANEL
 
+    @property
+    def heads_per_group(self) -> int:
+        """Heads of q that share one head of k and v."""
+        return self.n_head // self.n_kv_head
+
     def to_config(self) -> dict[str, str]:
-        """Every key and its value as written in the file, in file order."""
-        return {field.name: format_value(getattr(self, field.name)) for field in fields(self)}
+        """The keys and their values as written in the file, in file order."""
+        implied = {"n_kv_head": self.n_head, "rope_theta": 0.0, "gate": False}  # where the line is left out
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            key: format_value(value)
+            for key, value in values.items()
+            if key not in implied or value != implied[key]
+        }
 
     def to_lines(self) -> list[str]:
         """The `config` lines of the header, without line ends."""

@@ -2,7 +2,8 @@
 
 It reads like the lecture, knows nothing of the C++ and shares no code with it. Tensors have the names and
 shapes of docs/format.md. Shapes stand at the end of the lines where they change: T positions, C width of the
-residual stream, H heads, D width of a head, P rows of a head's q, k or v as stored, V rows of the vocabulary.
+residual stream, H heads, G groups of heads that share k and v, D width of a head, P rows of a head's q, k or
+v as stored, V rows of the vocabulary.
 """
 
 # ruff: noqa: N806  (T and D are the names that everyone knows)
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.architecture import Architecture
+from pygpt.architecture import PANEL, Architecture
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
@@ -63,29 +64,31 @@ def forward(
     def bias(name: str, present: bool) -> Array | float:
         return weights(name).astype(np.float64)[0] if present else 0.0
 
-    x = weights("wte")[list(ids)].astype(np.float64) + weights("wpe")[: len(ids)]  # [T, C]
+    def norm(x: Array, name: str) -> Array:
+        gain = weights(name + ".gain")[0]
+        return NORMS[a.norm](x, gain, bias(name + ".bias", a.norm_bias), a.norm_epsilon)
+
+    x = weights("wte")[list(ids)].astype(np.float64)  # [T, C]
+    if a.position == "learned":
+        x = x + weights("wpe")[: len(ids)]
     states = [x]
     for i in range(a.n_layer):
         layer = f"h.{i}."
 
-        h = layer_norm(
-            x, weights(layer + "ln_1.gain")[0], bias(layer + "ln_1.bias", a.norm_bias), a.norm_epsilon
-        )
-        qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, H*3*P]
+        h = norm(x, layer + "ln_1")
+        qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, G*(H/G+2)*P]
         heads = attention(a, qkv)  # [T, H*D]
         x = x + product(heads, layer + "attn.proj") + bias(layer + "attn.proj.bias", a.proj_bias)
 
-        h = layer_norm(
-            x, weights(layer + "ln_2.gain")[0], bias(layer + "ln_2.bias", a.norm_bias), a.norm_epsilon
-        )
-        u = product(h, layer + "mlp.up") + bias(layer + "mlp.up.bias", a.mlp_bias)  # [T, d_ff]
-        u = ACTIVATIONS[a.activation](u)
+        h = norm(x, layer + "ln_2")
+        u = product(h, layer + "mlp.up") + bias(layer + "mlp.up.bias", a.mlp_bias)
+        u = hidden(a, u)  # [T, d_ff]
         x = x + product(u, layer + "mlp.down") + bias(layer + "mlp.down.bias", a.mlp_bias)
         states.append(x)
 
     if positions is not None:
         x = x[list(positions)]
-    x = layer_norm(x, weights("ln_f.gain")[0], bias("ln_f.bias", a.norm_bias), a.norm_epsilon)
+    x = norm(x, "ln_f")
     head = product(x, "wte" if a.tied_head else "head")
     return Trace(states, head + bias("head.bias", a.head_bias))  # [T, V]
 
@@ -93,25 +96,56 @@ def forward(
 def attention(a: Architecture, qkv: Array) -> Array:
     """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before.
 
-    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1.
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; heads that share k and v: Ainslie et al. 2023,
+    arXiv:2305.13245.
 
     Args:
-        qkv: [T, H*3*P]: q, k and v of head 0, then of head 1, and so on.
+        qkv: [T, G*(H/G+2)*P]: of group 0 the q of each of its heads, then k, then v; then of group 1, and so
+            on.
 
     Returns:
         The heads side by side, [T, H*D].
     """
     T, D = len(qkv), a.head_dim
-    qkv = qkv.reshape(T, a.n_head, 3, a.padded_head_dim)[..., :D]  # without the padding: [T, H, 3, D]
+    # Without the padding: [T, G, H/G + 2, D].
+    qkv = qkv.reshape(T, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., :D]
     future = np.triu(np.ones((T, T), bool), k=1)  # row asks, column answers
     out = np.empty((T, a.n_head, D))
     for head in range(a.n_head):
-        q, k, v = qkv[:, head].transpose(1, 0, 2)  # each [T, D]
+        group, place = divmod(head, a.heads_per_group)
+        q, k, v = (qkv[:, group, part] for part in (place, -2, -1))  # each [T, D]
+        if a.position == "rotary":
+            q, k = rotated(q, a.rope_theta), rotated(k, a.rope_theta)
         scores = a.attention_scale * (q @ k.T)  # [T, T]
         scores[future] = -np.inf
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         out[:, head] = scores / scores.sum(axis=-1, keepdims=True) @ v
     return out.reshape(T, a.n_head * D)
+
+
+def rotated(x: Array, theta: float) -> Array:
+    """q or k [T, D] of a head, each pair (x[i], x[i + D/2]) turned by its position times theta^(-2i/D).
+
+    Su et al. 2021, arXiv:2104.09864.
+    """
+    T, D = x.shape
+    angles = np.arange(T)[:, None] * theta ** (-2.0 * np.arange(D // 2) / D)  # [T, D/2]
+    first, second = x[:, : D // 2], x[:, D // 2 :]
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=1)
+
+
+def hidden(a: Architecture, u: Array) -> Array:
+    """The hidden layer [T, d_ff] from what `mlp.up` gives.
+
+    With a gate, panels of gate and up take turns in it. Shazeer 2020, arXiv:2002.05202.
+    """
+    act = ACTIVATIONS[a.activation]
+    if not a.gate:
+        return act(u)
+    panels = u.reshape(len(u), -1, 2, PANEL)
+    gated: Array = act(panels[:, :, 0]) * panels[:, :, 1]
+    return gated.reshape(len(u), -1)[:, : a.d_ff]
 
 
 def layer_norm(x: Array, gain: NDArray[np.floating], bias: Array | float, epsilon: float) -> Array:
@@ -123,6 +157,15 @@ def layer_norm(x: Array, gain: NDArray[np.floating], bias: Array | float, epsilo
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred**2).mean(axis=-1, keepdims=True)
     normed: Array = centred / np.sqrt(variance + epsilon) * gain + bias
+    return normed
+
+
+def rms_norm(x: Array, gain: NDArray[np.floating], bias: Array | float, epsilon: float) -> Array:
+    """Each row with a mean square of 1, then scaled and shifted.
+
+    Zhang and Sennrich 2019, arXiv:1910.07467.
+    """
+    normed: Array = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon) * gain + bias
     return normed
 
 
@@ -142,7 +185,21 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh}
+def silu(x: Array) -> Array:
+    """x / (1 + exp(-x)). Elfwing, Uchibe and Doya 2017, arXiv:1702.03118."""
+    return x * np.exp(-np.logaddexp(0.0, -x))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": relu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": silu,
+}
+NORMS: dict[str, Callable[[Array, NDArray[np.floating], Array | float, float], Array]] = {
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+}
 
 
 def log_sum_exp(logits: Array) -> Array:

@@ -35,6 +35,8 @@ def write_model(
         tensor = _weights(rng, name, kind, rows, cols)
         if ".attn.qkv" in name:
             _clear_padding(architecture, tensor.T if kind == "vector" else tensor)
+        if ".mlp.up" in name and architecture.gate:
+            _clear_gate_padding(architecture, tensor.T if kind == "vector" else tensor)
         weights[name] = change(name, tensor) if change else tensor
     path.unlink(missing_ok=True)
     path.touch()
@@ -66,6 +68,13 @@ def _weights(rng: np.random.Generator, name: str, kind: str, rows: int, cols: in
     if kind == "table":
         return rng.standard_normal((rows, cols), np.float32)
     return (rng.standard_normal((rows, cols)) * cols**-0.5).astype(np.float32)
+
+
+def _clear_gate_padding(architecture: Architecture, rows: Floats) -> None:
+    """The rows of gate and up past d_ff are zero."""
+    panels = rows.reshape(-1, 2, 16, rows.shape[1])
+    for index, panel in enumerate(panels):
+        panel[:, max(0, architecture.d_ff - 16 * index) :] = 0
 
 
 def _clear_padding(architecture: Architecture, rows: Floats) -> None:

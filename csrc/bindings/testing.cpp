@@ -14,6 +14,7 @@
 #include "formats/pack.h"
 #include "kernels/cpu/select.h"
 #include "model/kv_cache.h"
+#include "model/rotary.h"
 #include "sampling/chain.h"
 #include "sampling/exp.h"
 #include "sampling/philox.h"
@@ -139,18 +140,47 @@ std::vector<double> time_matmul(const std::string& format_name, int64_t rows, in
   return seconds;
 }
 
-Floats layer_norm(const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon,
-                  const std::string& isa) {
+Floats norm(Norm kind, const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon,
+            const std::string& isa) {
   want(x.ndim() == 2 && gain.size() == x.shape(1), "x [rows, width] and gain [width] must agree");
   const PaddedRows rows(x);
   const PaddedRows padded_gain(gain);
   const PaddedRows padded_bias(bias ? *bias : gain);
   AlignedArray<float> out(rows.memory.size());
   for (int64_t r = 0; r < rows.rows; ++r) {
-    select_kernels(isa).layer_norm({rows.row(r), padded_gain.row(0), bias ? padded_bias.row(0) : nullptr, epsilon,
-                                    rows.width, out.data() + r * rows.stride});
+    select_kernels(isa).norm[static_cast<size_t>(kind)]({rows.row(r), padded_gain.row(0),
+                                                         bias ? padded_bias.row(0) : nullptr, epsilon, rows.width,
+                                                         out.data() + r * rows.stride});
   }
   return without_padding(out.data(), rows.rows, rows.width, rows.stride);
+}
+
+Floats layer_norm(const Floats& x, const Floats& gain, const std::optional<Floats>& bias, float epsilon,
+                  const std::string& isa) {
+  return norm(Norm::layer_norm, x, gain, bias, epsilon, isa);
+}
+
+Floats rms_norm(const Floats& x, const Floats& gain, float epsilon, const std::string& isa) {
+  return norm(Norm::rms_norm, x, gain, std::nullopt, epsilon, isa);
+}
+
+/// Rows of one head of q or k at rotary positions `first`, `first` + 1, ...
+Floats rotate(const Floats& x, double theta, int64_t first, const std::string& isa) {
+  want(x.ndim() == 2 && x.shape(1) % 2 == 0 && theta > 0, "x must be [rows, an even number]");
+  ModelConfig config;
+  config.position = Position::rotary;
+  config.rope_theta = theta;
+  config.head_dim = x.shape(1);
+  const Rotary rotary(config);
+  std::vector<float> angles(static_cast<size_t>(config.head_dim));
+  Floats out({x.shape(0), x.shape(1)});
+  std::memcpy(out.mutable_data(), x.data(), static_cast<size_t>(x.size()) * sizeof(float));
+  for (int64_t row = 0; row < x.shape(0); ++row) {
+    rotary.angles(first + row, angles.data());
+    select_kernels(isa).rotate(
+        {out.mutable_data(row, 0), angles.data(), angles.data() + rotary.pairs(), rotary.pairs()});
+  }
+  return out;
 }
 
 /// What the quantised formats make of rows of activations [rows, k]: (bytes [rows, k], scales [rows, groups], starts
@@ -183,11 +213,23 @@ Floats elementwise(const Floats& x, Function&& function) {
   return out;
 }
 
-Floats activate(const Floats& x, const std::string& name, const std::string& isa) {
+int activation_id(const std::string& name) {
   for (int i = 0; i < kActivationCount; ++i) {
-    if (name == kActivationNames[i]) return elementwise(x, select_kernels(isa).activate[i]);
+    if (name == kActivationNames[i]) return i;
   }
   throw py::value_error("unknown activation");
+}
+
+Floats activate(const Floats& x, const std::string& name, const std::string& isa) {
+  return elementwise(x, select_kernels(isa).activate[activation_id(name)]);
+}
+
+/// activation(x[..., 0, :]) * x[..., 1, :] of panels [panels, 2, 16].
+Floats gate(const Floats& x, const std::string& name, const std::string& isa) {
+  want(x.ndim() == 3 && x.shape(1) == 2 && x.shape(2) == kPanel, "x must be [panels, 2, 16]");
+  Floats out({x.shape(0), x.shape(2)});
+  select_kernels(isa).gate[activation_id(name)]({x.data(), out.mutable_data(), x.shape(0)});
+  return out;
 }
 
 /// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row
@@ -199,7 +241,7 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
        "q, k, v must be [positions, head_dim]");
   const KernelTable& kernels = select_kernels(isa);
   ModelConfig config;
-  config.n_layer = config.n_head = 1;
+  config.n_layer = config.n_head = config.n_kv_head = 1;
   config.head_dim = q.shape(1);
   const auto type = KvTypes::find(kv_dtype);
   want(type.has_value(), "unknown kv_dtype");
@@ -262,7 +304,12 @@ void bind_testing(py::module_& module) {
              py::arg("matrices") = 1, py::arg("repeats") = 10, py::arg("isa") = "");
   module.def("layer_norm", &layer_norm, py::arg("x"), py::arg("gain"), py::arg("bias") = py::none(),
              py::arg("epsilon") = 1e-5f, py::kw_only(), py::arg("isa") = "");
+  module.def("rms_norm", &rms_norm, py::arg("x"), py::arg("gain"), py::arg("epsilon") = 1e-5f, py::kw_only(),
+             py::arg("isa") = "");
+  module.def("rotate", &rotate, py::arg("x"), py::arg("theta"), py::arg("first") = 0, py::kw_only(),
+             py::arg("isa") = "");
   module.def("activate", &activate, py::arg("x"), py::arg("activation"), py::kw_only(), py::arg("isa") = "");
+  module.def("gate", &gate, py::arg("x"), py::arg("activation"), py::kw_only(), py::arg("isa") = "");
   module.def(
       "exp", [](const Floats& x, const std::string& isa) { return elementwise(x, select_kernels(isa).exp); },
       py::arg("x"), py::kw_only(), py::arg("isa") = "");

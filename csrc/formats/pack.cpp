@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/machine.h"
+#include "base/team.h"
 #include "formats/formats.h"
 
 namespace pygpt {
@@ -24,11 +26,19 @@ void check_finite(const float* weights, int64_t cols, int64_t row) {
   }
 }
 
+constexpr int64_t kFewWeights = 1 << 16;  // packed sooner than a thread has started
+
 template <class Format>
 void pack_matrix(const float* weights, int64_t rows, int64_t cols, std::byte* out) {
-  for (int64_t row = 0; row < rows; row += kPanel)
-    Format::pack_panel(weights + row * cols, std::min<int64_t>(kPanel, rows - row), cols,
-                       out + row / kPanel * Format::panel_bytes(cols));
+  const int64_t panels = panel_count(rows);
+  Team team(rows * cols <= kFewWeights ? 1 : available_cpus());
+  team.run([&](int worker) noexcept {
+    for (int64_t panel = panels * worker / team.size(); panel < panels * (worker + 1) / team.size(); ++panel) {
+      const int64_t row = panel * kPanel;
+      Format::pack_panel(weights + row * cols, std::min<int64_t>(kPanel, rows - row), cols,
+                         out + panel * Format::panel_bytes(cols));
+    }
+  });
 }
 
 template <class Format>

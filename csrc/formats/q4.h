@@ -7,6 +7,21 @@ namespace pygpt {
 /// What a four-bit index stands for, with the zero point added. Not a member: a kernel must not export it.
 alignas(16) constexpr uint8_t kQ4Levels[16] = {0, 15, 26, 34, 41, 48, 54, 60, 65, 70, 76, 82, 88, 95, 104, 116};
 
+/// The nearest level by halves: place h + kQ4Range is for what lies above (h - 1) / 2, up to h / 2.
+constexpr int kQ4Range = 128;
+struct Q4Nearest {
+  uint8_t level[2 * kQ4Range + 1];
+};
+constexpr Q4Nearest kQ4Nearest = [] {
+  Q4Nearest nearest{};
+  for (int half = -kQ4Range; half <= kQ4Range; ++half) {
+    int index = 0;
+    for (int i = 0; i < 15; ++i) index += half > kQ4Levels[i] + kQ4Levels[i + 1] - 2 * kZeroPoint ? 1 : 0;
+    nearest.level[half + kQ4Range] = kQ4Levels[index];
+  }
+  return nearest;
+}();
+
 /// Four bits a weight, 4.25 with its share of the scale. The 16 levels are not evenly spaced: they are where the
 /// weights of a group are, for they are close to normally distributed (Lloyd's algorithm, 1982, on groups of 64 normal
 /// numbers divided by their best scale; tools/quantisation_study.py). A level is a byte of q8, so the arithmetic is
@@ -24,10 +39,13 @@ struct Q4 : QuantisedFormat<Q4> {
 
   /// The stored level whose weight is nearest to `scaled`, a weight divided by its scale.
   static int nearest(float scaled) {
-    int index = 0;
-    for (int i = 0; i < 15; ++i)
-      index += scaled > 0.5f * static_cast<float>(kQ4Levels[i] + kQ4Levels[i + 1]) - static_cast<float>(kZeroPoint);
-    return kQ4Levels[index];
+    // Between two levels lies a multiple of a half, so the next multiple tells on which side `scaled` is.
+    float twice = 2.0f * scaled;
+    twice = twice < kQ4Range ? twice : kQ4Range;
+    twice = twice > -kQ4Range ? twice : -kQ4Range;
+    const int truncated = static_cast<int>(twice);
+    const int next = truncated + (twice > static_cast<float>(truncated) ? 1 : 0);
+    return kQ4Nearest.level[next + kQ4Range];
   }
 
   static void put(std::byte* panel, int column, int64_t k, int level) {

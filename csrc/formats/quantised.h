@@ -139,15 +139,17 @@ struct QuantisedFormat {
   static Half choose_scale(const float (&values)[kGroup], int (&levels)[kGroup]) {
     float extreme = 0;
     for (const float value : values) extreme = std::fabs(value) > std::fabs(extreme) ? value : extreme;
+    Half scales[Format::kCandidates];
+    for (int i = 0; i < Format::kCandidates; ++i) scales[i] = to_half(extreme * Format::candidate(i));
+    float errors[Format::kCandidates];
+    sum_squared_errors(values, scales, errors);
     float least = 0;
     Half best{0};
     for (int i = 0; i < kGroup; ++i) least += values[i] * values[i];  // of the scale 0
     for (int i = 0; i < Format::kCandidates; ++i) {
-      const Half scale = to_half(extreme * Format::candidate(i));
-      const float error = squared_error(values, to_float(scale));
-      if (error < least) {
-        least = error;
-        best = scale;
+      if (errors[i] < least) {
+        least = errors[i];
+        best = scales[i];
       }
     }
     const float inverse = reciprocal(to_float(best));
@@ -155,15 +157,22 @@ struct QuantisedFormat {
     return best;
   }
 
-  static float squared_error(const float (&values)[kGroup], float scale) {
-    const float inverse = reciprocal(scale);
-    float error = 0;
-    for (const float value : values) {
-      const float difference =
-          value - scale * static_cast<float>(Format::nearest(value * inverse) - kZeroPoint);
-      error += difference * difference;
+  /// Of every candidate, value by value: the sums do not wait for each other.
+  static void sum_squared_errors(const float (&values)[kGroup], const Half* scales, float* errors) {
+    float scale[Format::kCandidates];
+    float inverse[Format::kCandidates];
+    for (int i = 0; i < Format::kCandidates; ++i) {
+      errors[i] = 0;
+      scale[i] = to_float(scales[i]);
+      inverse[i] = reciprocal(scale[i]);
     }
-    return error;
+    for (const float value : values) {
+      for (int i = 0; i < Format::kCandidates; ++i) {
+        const float difference =
+            value - scale[i] * static_cast<float>(Format::nearest(value * inverse[i]) - kZeroPoint);
+        errors[i] += difference * difference;
+      }
+    }
   }
 
   static float reciprocal(float scale) { return scale == 0 ? 0.0f : 1.0f / scale; }

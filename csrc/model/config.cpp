@@ -18,7 +18,22 @@ struct Field {
   const char* key;
   std::function<void(ModelConfig&, const std::string&)> read;
   std::function<ConfigValue(const ModelConfig&)> show;
+  std::function<void(ModelConfig&)> imply = nullptr;  // what the absence of the line means; null: it must be there
 };
+
+/// A key whose line is left out where its value is the implied one, so that a config has one spelling.
+Field optional(Field field, std::function<void(ModelConfig&)> imply) {
+  const Field whole = field;
+  field.read = [=](ModelConfig& config, const std::string& text) {
+    whole.read(config, text);
+    ModelConfig implied = config;
+    imply(implied);
+    if (whole.show(implied) == whole.show(config))
+      refuse(whole.key, text, "that is what its absence means: leave the line out");
+  };
+  field.imply = std::move(imply);
+  return field;
+}
 
 Field integer(const char* key, int64_t ModelConfig::* field, int64_t largest) {
   return {key,
@@ -55,26 +70,21 @@ Field boolean(const char* key, bool ModelConfig::* field) {
           [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
 }
 
-/// A word for which this version knows one value only.
-Field word(const char* key, std::string ModelConfig::* field, const char* known) {
+/// One of the words `names`, each standing for the value of Enum at its place.
+template <class Enum, size_t kCount>
+Field word(const char* key, Enum ModelConfig::* field, const char* const (&names)[kCount]) {
   return {key,
-          [=](ModelConfig& config, const std::string& text) {
-            if (text != known) refuse(key, text, join("this version knows ", known));
-            config.*field = text;
+          [=, &names](ModelConfig& config, const std::string& text) {
+            const auto* known = std::ranges::find(names, text);
+            if (known == std::end(names)) {
+              std::string listed;
+              for (const char* name : names) listed += join(listed.empty() ? "" : ", ", name);
+              refuse(key, text, join("this version knows ", listed));
+            }
+            config.*field = static_cast<Enum>(known - std::begin(names));
           },
-          [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
-}
-
-Field activation() {
-  return {"activation",
-          [](ModelConfig& config, const std::string& text) {
-            const auto* known = std::ranges::find(kActivationNames, text);
-            if (known == std::end(kActivationNames))
-              refuse("activation", text, "this version knows relu, gelu, gelu_tanh");
-            config.activation = static_cast<Activation>(known - std::begin(kActivationNames));
-          },
-          [](const ModelConfig& config) {
-            return ConfigValue(std::string(kActivationNames[static_cast<int>(config.activation)]));
+          [=, &names](const ModelConfig& config) {
+            return ConfigValue(std::string(names[static_cast<size_t>(config.*field)]));
           }};
 }
 
@@ -103,16 +113,21 @@ const std::vector<Field>& fields() {
   static const std::vector<Field> all = {
       integer("n_layer", &ModelConfig::n_layer, 4096),
       integer("n_head", &ModelConfig::n_head, 1024),
+      optional(integer("n_kv_head", &ModelConfig::n_kv_head, 1024),
+               [](ModelConfig& config) { config.n_kv_head = config.n_head; }),
       integer("head_dim", &ModelConfig::head_dim, kMaxHeadDim),
       integer("d_model", &ModelConfig::d_model, 1 << 17),
       integer("d_ff", &ModelConfig::d_ff, 1 << 20),
       integer("context_length", &ModelConfig::context_length, 1 << 24),
       integer("vocab_size", &ModelConfig::vocab_size, 1 << 24),
       integer("padded_vocab_size", &ModelConfig::padded_vocab_size, 1 << 24),
-      word("norm", &ModelConfig::norm, "layer_norm"),
+      word("norm", &ModelConfig::norm, kNormNames),
       real("norm_epsilon", &ModelConfig::norm_epsilon, 1, true),
-      word("position", &ModelConfig::position, "learned"),
-      activation(),
+      word("position", &ModelConfig::position, kPositionNames),
+      optional(real("rope_theta", &ModelConfig::rope_theta, 1e12, false),
+               [](ModelConfig& config) { config.rope_theta = 0; }),
+      word("activation", &ModelConfig::activation, kActivationNames),
+      optional(boolean("gate", &ModelConfig::gate), [](ModelConfig& config) { config.gate = false; }),
       real("attention_scale", &ModelConfig::attention_scale, 1000, false),
       boolean("tied_head", &ModelConfig::tied_head),
       boolean("qkv_bias", &ModelConfig::qkv_bias),
@@ -127,8 +142,7 @@ const std::vector<Field>& fields() {
 }
 
 /// Which key stands at `line` where another was expected, as one error.
-[[noreturn]] void refuse_order(const ConfigLines& lines, size_t line) {
-  const std::string expected = line < fields().size() ? fields()[line].key : "no further key";
+[[noreturn]] void refuse_order(const ConfigLines& lines, size_t line, const std::string& expected) {
   if (line >= lines.size())
     throw ModelFileError("invalid_config", "config", -1, join("config ", expected, " is missing"));
   const std::string& key = lines[line].first;
@@ -142,6 +156,14 @@ const std::vector<Field>& fields() {
 }
 
 void check_together(const ModelConfig& config) {
+  if (config.n_head % config.n_kv_head != 0)
+    refuse("n_kv_head", join(config.n_kv_head), join("it must divide n_head, ", config.n_head));
+  if (config.position == Position::rotary) {
+    if (config.rope_theta == 0) refuse("position", "rotary", "config rope_theta is missing");
+    if (config.head_dim % 2 != 0) refuse("position", "rotary", join("head_dim is odd, ", config.head_dim));
+  } else if (config.rope_theta != 0) {
+    refuse("rope_theta", join(config.rope_theta), "config position is not rotary");
+  }
   if (config.padded_vocab_size < config.vocab_size) {
     refuse("padded_vocab_size", join(config.padded_vocab_size),
            join("it must be at least vocab_size, ", config.vocab_size));
@@ -159,11 +181,17 @@ void check_together(const ModelConfig& config) {
 
 ModelConfig parse_config(const ConfigLines& lines) {
   ModelConfig config;
-  for (size_t line = 0; line < std::max(lines.size(), fields().size()); ++line) {
-    if (line >= lines.size() || line >= fields().size() || lines[line].first != fields()[line].key)
-      refuse_order(lines, line);
-    fields()[line].read(config, lines[line].second);
+  size_t line = 0;
+  for (const Field& field : fields()) {
+    if (line < lines.size() && lines[line].first == field.key) {
+      field.read(config, lines[line++].second);
+    } else if (field.imply) {
+      field.imply(config);
+    } else {
+      refuse_order(lines, line, field.key);
+    }
   }
+  if (line < lines.size()) refuse_order(lines, line, "no further key");
   check_together(config);
   return config;
 }
@@ -186,14 +214,15 @@ std::vector<TensorSpec> tensor_specs(const ModelConfig& config) {
   };
   specs.push_back(
       {"wte", config.tied_head ? TensorKind::matrix : TensorKind::table, config.padded_vocab_size, config.d_model});
-  specs.push_back({"wpe", TensorKind::table, config.context_length, config.d_model});
+  if (config.position == Position::learned)
+    specs.push_back({"wpe", TensorKind::table, config.context_length, config.d_model});
   for (int64_t layer = 0; layer < config.n_layer; ++layer) {
     const std::string h = join("h.", layer);
     norm(h + ".ln_1");
     matrix(h + ".attn.qkv", config.qkv_rows(), config.d_model, config.qkv_bias);
     matrix(h + ".attn.proj", config.d_model, config.attention_width(), config.proj_bias);
     norm(h + ".ln_2");
-    matrix(h + ".mlp.up", config.d_ff, config.d_model, config.mlp_bias);
+    matrix(h + ".mlp.up", config.up_rows(), config.d_model, config.mlp_bias);
     matrix(h + ".mlp.down", config.d_model, config.d_ff, config.mlp_bias);
   }
   norm("ln_f");

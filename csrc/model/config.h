@@ -17,20 +17,26 @@ namespace pygpt {
 /// One line of a header as a program sees it. An empty optional is "none".
 using ConfigValue = std::variant<int64_t, double, bool, std::string, std::optional<int64_t>, std::vector<int64_t>>;
 
+enum class Position : int { learned, rotary };
+inline constexpr const char* kPositionNames[] = {"learned", "rotary"};
+
 /// Every key of docs/format.md. Code reads these values, never a model's name.
 struct ModelConfig {
   int64_t n_layer = 0;
   int64_t n_head = 0;
+  int64_t n_kv_head = 0;  // heads of k and v; each serves n_head / n_kv_head heads of q (arXiv:2305.13245)
   int64_t head_dim = 0;
   int64_t d_model = 0;
   int64_t d_ff = 0;
   int64_t context_length = 0;
   int64_t vocab_size = 0;         // ids that may be sampled
   int64_t padded_vocab_size = 0;  // rows of wte and of the head
-  std::string norm;
+  Norm norm = Norm::layer_norm;
   double norm_epsilon = 0;
-  std::string position;
+  Position position = Position::learned;
+  double rope_theta = 0;  // 0: not rotary
   Activation activation = Activation::relu;
+  bool gate = false;  // hidden = activation(gate) * up (arXiv:2002.05202)
   double attention_scale = 0;
   bool tied_head = false;
   bool qkv_bias = false;
@@ -43,8 +49,14 @@ struct ModelConfig {
 
   /// Width of a head in the rows of attn.qkv, where each of q, k and v begins at a panel.
   int64_t padded_head_dim() const { return round_up(head_dim, kPanel); }
-  int64_t qkv_rows() const { return n_head * 3 * padded_head_dim(); }
+  /// Heads of q that share a head of k and v: a group.
+  int64_t heads_per_group() const { return n_head / n_kv_head; }
+  /// Rows of attn.qkv of one group: q of each of its heads, then k, then v.
+  int64_t group_rows() const { return (heads_per_group() + 2) * padded_head_dim(); }
+  int64_t qkv_rows() const { return n_kv_head * group_rows(); }
   int64_t attention_width() const { return n_head * head_dim; }
+  /// Rows of mlp.up. With a gate, panels of gate and of up take turns.
+  int64_t up_rows() const { return gate ? 2 * round_up(d_ff, kPanel) : d_ff; }
 };
 
 /// What the config says a tensor must be.

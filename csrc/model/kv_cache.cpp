@@ -5,7 +5,7 @@
 
 namespace pygpt {
 
-PageLayout::PageLayout(const ModelConfig& config, int type) : type(type), n_head(config.n_head) {
+PageLayout::PageLayout(const ModelConfig& config, int type) : type(type), n_kv_head(config.n_kv_head) {
   KvTypes::visit(type, [&]<class Kv>() {
     const auto bytes_of = [](int64_t width) {
       const int64_t scales = Kv::kHasScales ? kPageRows * int64_t{sizeof(float)} : 0;
@@ -14,7 +14,7 @@ PageLayout::PageLayout(const ModelConfig& config, int type) : type(type), n_head
     k_bytes = bytes_of(config.head_dim);
     v_bytes = bytes_of(config.padded_head_dim());
   });
-  page_bytes = config.n_layer * n_head * (k_bytes + v_bytes);  // at most 2^12 * 2^10 * 2^18: no overflow
+  page_bytes = config.n_layer * n_kv_head * (k_bytes + v_bytes);  // at most 2^12 * 2^10 * 2^18: no overflow
 }
 
 PagePool::PagePool(int64_t capacity) : capacity_(capacity) {

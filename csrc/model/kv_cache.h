@@ -10,16 +10,16 @@
 
 namespace pygpt {
 
-/// Bytes of a page and what lies where in it: for each layer and head, k as [head_dim][32], then v as [32][padded
-/// head_dim], each followed by its scales where the type has them.
+/// Bytes of a page and what lies where in it: for each layer and head of k and v, k as [head_dim][32], then v as
+/// [32][padded head_dim], each followed by its scales where the type has them.
 struct PageLayout {
   PageLayout(const ModelConfig& config, int type);
 
-  int64_t k_offset(int64_t layer, int64_t head) const { return (layer * n_head + head) * (k_bytes + v_bytes); }
+  int64_t k_offset(int64_t layer, int64_t head) const { return (layer * n_kv_head + head) * (k_bytes + v_bytes); }
   int64_t v_offset(int64_t layer, int64_t head) const { return k_offset(layer, head) + k_bytes; }
 
   int type;  // an id of KvTypes
-  int64_t n_head;
+  int64_t n_kv_head;
   int64_t k_bytes;  // of one layer and head
   int64_t v_bytes;
   int64_t page_bytes;

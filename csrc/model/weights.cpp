@@ -6,7 +6,7 @@ namespace pygpt {
 
 Weights::Weights(const ModelFile& file) {
   wte = matrix(file, "wte");
-  wpe = matrix(file, "wpe");
+  if (file.config().position == Position::learned) wpe = matrix(file, "wpe");
   for (int64_t layer = 0; layer < file.config().n_layer; ++layer) {
     const std::string h = join("h.", layer);
     layers.push_back({

@@ -22,6 +22,7 @@ struct Matrix {
   int64_t panels() const { return panel_count(n); }
 };
 
+/// Of either kind of norm.
 struct LayerNorm {
   const float* gain = nullptr;  // [d_model]
   const float* bias = nullptr;  // null: none
@@ -29,10 +30,10 @@ struct LayerNorm {
 
 struct LayerWeights {
   LayerNorm ln_1;
-  Matrix qkv;   // [n_head * 3 * padded head_dim, d_model]
+  Matrix qkv;   // [n_kv_head * group_rows, d_model]
   Matrix proj;  // [d_model, n_head * head_dim]
   LayerNorm ln_2;
-  Matrix up;    // [d_ff, d_model]
+  Matrix up;    // [up_rows, d_model]
   Matrix down;  // [d_model, d_ff]
 };
 
@@ -42,7 +43,7 @@ class Weights {
   explicit Weights(const ModelFile& file);
 
   Matrix wte;  // [padded_vocab_size, d_model]
-  Matrix wpe;  // [context_length, d_model]
+  Matrix wpe;  // [context_length, d_model]; empty where positions are rotary
   std::vector<LayerWeights> layers;
   LayerNorm ln_f;
   Matrix head;  // [padded_vocab_size, d_model]

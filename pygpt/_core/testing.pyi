@@ -25,8 +25,15 @@ def matmul(
 def layer_norm(
     x: Floats, gain: Floats, bias: Floats | None = None, epsilon: float = 1e-5, *, isa: str = ""
 ) -> Floats: ...
+def rms_norm(x: Floats, gain: Floats, epsilon: float = 1e-5, *, isa: str = "") -> Floats: ...
+def rotate(x: Floats, theta: float, first: int = 0, *, isa: str = "") -> Floats:
+    """Rows of one head of q or k [rows, head_dim] at the rotary positions first, first + 1, ..."""
+
 def activate(x: Floats, activation: str, *, isa: str = "") -> Floats:
-    """activation: "relu", "gelu" (erf) or "gelu_tanh"."""
+    """activation: "relu", "gelu" (erf), "gelu_tanh" or "silu"."""
+
+def gate(x: Floats, activation: str, *, isa: str = "") -> Floats:
+    """activation(x[:, 0]) * x[:, 1] of panels [panels, 2, 16]."""
 
 def exp(x: Floats, *, isa: str = "") -> Floats: ...
 def attend(

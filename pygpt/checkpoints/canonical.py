@@ -40,14 +40,18 @@ def shorten(names: Sequence[str]) -> str:
 
 
 def canonical_tensors(
-    source: Source, a: Architecture, names: Mapping[str, str], qkv: Callable[[int], Read] | None = None
+    source: Source,
+    a: Architecture,
+    names: Mapping[str, str],
+    made: Mapping[str, Callable[[int], Read]] | None = None,
 ) -> dict[str, Read]:
     """Every tensor that the architecture implies, each as a function that reads it as [rows, cols].
 
     Args:
         names: our name to theirs, with {i} for the block. Their `attn.qkv` has the rows q of every head, then
             k, then v.
-        qkv: reads `attn.qkv` of a block, where it is not one tensor there.
+        made: what is not one tensor there: our name behind "h.{i}.", and a function that makes the reader of
+            block i.
 
     Raises:
         ModelFileError: a tensor has another shape, or a dtype that cannot be read.
@@ -55,8 +59,9 @@ def canonical_tensors(
     tensors: dict[str, Read] = {}
     for name, kind, rows, cols in _core.tensor_specs(a.to_config()):
         block = re.match(r"h\.(\d+)\.", name)
-        if qkv and block and name.endswith(".attn.qkv"):
-            tensors[name] = qkv(int(block[1]))
+        make = made.get(name[block.end() :]) if made and block else None
+        if make and block:
+            tensors[name] = make(int(block[1]))
             continue
         theirs = names[f"h.{{i}}.{name[block.end() :]}"].replace("{i}", block[1]) if block else names[name]
         stacked = 3 * a.n_head * a.head_dim
@@ -74,13 +79,24 @@ def canonical_tensors(
 
 
 def head_by_head(q: Array, k: Array, v: Array) -> Array:
-    """q, k and v, each [n_head, head_dim, d_model], as the rows of `attn.qkv`, [n_head * 3 * P, d_model]."""
-    n_head, head_dim, d_model = q.shape
+    """q [n_head, head_dim, d_model] and k and v [n_kv_head, head_dim, d_model] as the rows of `attn.qkv`."""
+    n_kv_head, head_dim, d_model = k.shape
+    group = len(q) // n_kv_head
     padded = -(-head_dim // PANEL) * PANEL
-    rows = np.zeros((n_head, 3, padded, d_model), np.float32)
-    for index, part in enumerate((q, k, v)):
-        rows[:, index, :head_dim] = part
-    return rows.reshape(n_head * 3 * padded, d_model)
+    rows = np.zeros((n_kv_head, group + 2, padded, d_model), np.float32)
+    rows[:, :group, :head_dim] = q.reshape(n_kv_head, group, head_dim, d_model)
+    rows[:, group, :head_dim] = k
+    rows[:, group + 1, :head_dim] = v
+    return rows.reshape(-1, d_model)
+
+
+def panel_by_panel(gate: Array, up: Array) -> Array:
+    """gate and up [d_ff, d_model] as the rows of `mlp.up`: 16 of gate, the same 16 of up, and so on."""
+    d_ff, d_model = gate.shape
+    panels = -(-d_ff // PANEL)
+    rows = np.zeros((2, panels * PANEL, d_model), np.float32)
+    rows[0, :d_ff], rows[1, :d_ff] = gate, up
+    return rows.reshape(2, panels, PANEL, d_model).swapaxes(0, 1).reshape(-1, d_model)
 
 
 def _split(read: Read, n_head: int) -> Read:

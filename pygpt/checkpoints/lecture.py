@@ -64,7 +64,9 @@ def read(source: Source, options: Options) -> Imported:
     architecture = _architecture(source, options, n_layer, n_head, tokenizer)
     return Imported(
         architecture=architecture,
-        tensors=canonical_tensors(source, architecture, NAMES, lambda i: _heads(source, i, architecture)),
+        tensors=canonical_tensors(
+            source, architecture, NAMES, {"attn.qkv": lambda i: _heads(source, i, architecture)}
+        ),
         provenance={"family": "lecture", "attention_scale": options.attention_scale or "head"},
         source_dtype=source.dtype(),
         tokenizer=tokenizer,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from pygpt.checkpoints import lecture, nanogpt, pygpt_family
+from pygpt.checkpoints import hf_llama, lecture, nanogpt, pygpt_family
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import shorten
 from pygpt.checkpoints.loading import load
 from pygpt.errors import ModelFileError
 
 # The first that recognises a checkpoint reads it.
-FAMILIES: tuple[Family, ...] = (lecture.FAMILY, nanogpt.FAMILY, pygpt_family.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    lecture.FAMILY,
+    nanogpt.FAMILY,
+    pygpt_family.FAMILY,
+    hf_llama.FAMILY,
+)
 
 
 def read(source: object, options: Options) -> Imported:

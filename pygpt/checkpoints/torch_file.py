@@ -125,4 +125,5 @@ def module_logits(module: Any) -> Callable[[Sequence[int]], NDArray[np.float64]]
 
 
 def _first(output: Any) -> Any:
+    output = getattr(output, "logits", output)  # of an object that names its parts
     return output[0] if isinstance(output, tuple) else output

@@ -305,13 +305,31 @@ def _cases() -> list[Case]:
         values = ["0", "-1", "1.5", "1000000000", str(MOST), "none"]
         each("A21", "invalid_config", key, values, lambda v, k=key: word(f"config {k}", 2, v))
     lies = {
-        "norm": ["rms_norm"], "position": ["rotary"], "activation": ["swish", "ReLU"],
+        "norm": ["batch_norm", "none"], "position": ["rotary", "absolute"], "activation": ["swish", "ReLU"],
         "tied_head": ["1", "True"], "norm_epsilon": ["-1", "2", "1e-5", "nan"],
         "attention_scale": ["0", "-1", "1001", "inf"], "padded_vocab_size": ["10"],
         "start_token": ["11", "-1", "x"], "stop_tokens": ["11", "1,,2", "1,", "0," * 16 + "0"],
     }  # fmt: skip
     for key, values in lies.items():
         each("A21", "invalid_config", key, values, lambda v, k=key: word(f"config {k}", 2, v))
+    # Lines that may be left out: what their absence means, what contradicts another line, a wrong place.
+    extra = {
+        ("head_dim", "n_kv_head"): ["2", "3", "4", "0", "-1", "none", str(MOST)],
+        ("activation", "rope_theta"): ["10000", "0", "-1", "nan", "none"],
+        ("attention_scale", "gate"): ["false", "1", "none"],
+        ("d_model", "n_kv_head"): ["1"],
+    }
+    for (next_key, key), values in extra.items():
+        each(
+            "A21",
+            "invalid_config",
+            f"{key} before {next_key}",
+            values,
+            lambda v, n=next_key, k=key: before(f"config {n}", f"config {k} {v}"),
+        )
+    # Lines that say something else than their absence, of tensors that are not these.
+    for next_key, line in (("head_dim", "config n_kv_head 1"), ("attention_scale", "config gate true")):
+        add("A17", "invalid_shape", **{line.split()[1]: before(f"config {next_key}", line)})
     return cases
 
 

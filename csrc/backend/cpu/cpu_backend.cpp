@@ -12,10 +12,11 @@ int64_t CpuBackend::workspace_bytes(const ModelFile& file, int32_t max_rows, int
   // Below 2^25 rows of below 2^25 numbers, by the ranges of docs/format.md: no overflow.
   const ModelConfig& config = file.config();
   const bool bytes = file.quantised();
-  const int64_t of_rows = FloatRows::bytes_for(config.d_model) + Activations::row_bytes(config.d_model, bytes) +
-                          FloatRows::bytes_for(config.qkv_rows()) +
-                          Activations::row_bytes(config.attention_width(), bytes) +
-                          Activations::row_bytes(config.d_ff, bytes);
+  const int64_t of_rows =
+      FloatRows::bytes_for(config.d_model) + Activations::row_bytes(config.d_model, bytes) +
+      FloatRows::bytes_for(config.qkv_rows()) + Activations::row_bytes(config.attention_width(), bytes) +
+      Activations::row_bytes(config.d_ff, bytes) + (config.gate ? FloatRows::bytes_for(config.up_rows()) : 0) +
+      (config.position == Position::rotary ? FloatRows::bytes_for(config.head_dim) : 0);
   const int64_t of_outputs =
       Activations::row_bytes(config.d_model, bytes) + FloatRows::bytes_for(config.padded_vocab_size);
   return max_rows * of_rows + running * of_outputs;
@@ -27,12 +28,15 @@ CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& 
       kernels_(select_kernels(options.isa)),
       weights_(*file_),
       layout_(config_, options.kv_type),
+      rotary_(config_),
       team_(options.workers),
       pages_(static_cast<size_t>(options.page_capacity)),
       x_(options.max_rows, config_.d_model),
       normed_(options.max_rows, config_.d_model, file_->quantised()),
+      angles_(rotary_.pairs() > 0 ? options.max_rows : 0, config_.head_dim),
       qkv_(options.max_rows, config_.qkv_rows()),
       heads_(options.max_rows, config_.attention_width(), file_->quantised()),
+      up_(config_.gate ? options.max_rows : 0, config_.up_rows()),
       hidden_(options.max_rows, config_.d_ff, file_->quantised()) {
   const bool bytes = file_->quantised();
   for (int worker = 0; worker < team_.size(); ++worker) {

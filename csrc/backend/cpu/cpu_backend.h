@@ -8,6 +8,7 @@
 #include "base/team.h"
 #include "kernels/cpu/table.h"
 #include "model/kv_cache.h"
+#include "model/rotary.h"
 #include "model/weights.h"
 
 namespace pygpt {
@@ -53,14 +54,17 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels_;
   Weights weights_;
   PageLayout layout_;
+  Rotary rotary_;
   Team team_;
   Info info_;
 
   std::vector<AlignedArray<std::byte>> pages_;  // by number; memory comes with the first use
   FloatRows x_;                                 // [rows, d_model] the residual stream
   Activations normed_;                          // [rows, d_model]
-  FloatRows qkv_;                               // [rows, n_head * 3 * padded head_dim]
+  FloatRows angles_;                            // [rows, head_dim] of rotary positions: cosines, then sines
+  FloatRows qkv_;                               // [rows, n_kv_head * group_rows]
   Activations heads_;                           // [rows, n_head * head_dim] what attention gives
+  FloatRows up_;                                // [rows, up_rows] where there is a gate
   Activations hidden_;                          // [rows, d_ff]
   Activations last_;                            // [outputs, d_model] normed rows that want something
   FloatRows logits_;                            // [outputs, padded_vocab_size]

@@ -52,7 +52,7 @@ void Forward::operator()(int worker) const noexcept {
   choose_tokens(worker);
 }
 
-/// x = wte[token] + wpe[position]
+/// x = wte[token] + wpe[position], or the angles of the position where it turns q and k
 void Forward::embed(int worker) const noexcept {
   const Weights& weights = backend_.weights_;
   float* position = backend_.scratch_[static_cast<size_t>(worker)].position.row(0);
@@ -60,6 +60,10 @@ void Forward::embed(int worker) const noexcept {
     const Row& row = batch_.rows[static_cast<size_t>(r)];
     float* x = backend_.x_.row(r);
     unpack_row(weights.wte.kind, weights.wte.format, weights.wte.data, config_.d_model, row.token, x);
+    if (config_.position == Position::rotary) {
+      backend_.rotary_.angles(row.position, backend_.angles_.row(r));
+      continue;
+    }
     unpack_row(weights.wpe.kind, weights.wpe.format, weights.wpe.data, config_.d_model, row.position, position);
     for (int64_t i = 0; i < config_.d_model; ++i) x[i] += position[i];
   }
@@ -69,49 +73,57 @@ void Forward::embed(int worker) const noexcept {
 void Forward::attend(int64_t layer, int worker) const noexcept {
   const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
   const Input normed = norm_rows(weights.ln_1, weights.qkv, worker);
-  if (config_.n_head % workers_ == 0) {
+  if (config_.n_kv_head % workers_ == 0) {
     attend_own_heads(layer, worker, normed);
   } else {
     attend_shared_heads(layer, worker, normed);
   }
 }
 
-/// Heads divide among the workers: each makes q, k, v of its own heads and needs nobody else's.
+/// Groups of heads divide among the workers: each makes q, k, v of its own and needs nobody else's.
 void Forward::attend_own_heads(int64_t layer, int worker, const Input& normed) const noexcept {
   const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
-  const auto [first, last] = share(config_.n_head, worker);
-  const int64_t head_panels = 3 * config_.padded_head_dim() / kPanel;
-  multiply(normed, rows_, weights.qkv, {first * head_panels, last * head_panels}, backend_.qkv_, false);
-  for (int64_t head = first; head < last; ++head) {
-    for (int64_t row = 0; row < rows_; ++row) append_row(layer, row, head);
-    for (const Range& run : runs_) attend_rows(layer, run.first, run.last - run.first, head);
+  const auto [first, last] = share(config_.n_kv_head, worker);
+  const int64_t panels = config_.group_rows() / kPanel;
+  multiply(normed, rows_, weights.qkv, {first * panels, last * panels}, backend_.qkv_, false);
+  for (int64_t group = first; group < last; ++group) {
+    for (int64_t row = 0; row < rows_; ++row) append_row(layer, row, group);
+    for (const Range& run : runs_) {
+      for (int64_t call = 0; call < attend_calls(run); ++call) attend_part(layer, run, group, call);
+    }
   }
   if (!is_plain(weights.proj.format) && heads_are_whole_groups()) {
-    const int64_t head_groups = config_.head_dim * (last - first) / kGroup;
+    const int64_t head_groups = config_.heads_per_group() * (last - first) * config_.head_dim / kGroup;
     quantise(backend_.heads_.floats, backend_.heads_.bytes, config_.attention_width(), {0, rows_},
              {worker * head_groups, (worker + 1) * head_groups});
   }
 }
 
-/// They do not: columns are shared, then pairs of run and head, with a barrier before each.
+/// They do not: columns are shared, then rows and calls of the kernel in turn, with a barrier before each.
 void Forward::attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept {
   const Matrix& qkv = backend_.weights_.layers[static_cast<size_t>(layer)].qkv;
   multiply(normed, rows_, qkv, share(qkv.panels(), worker), backend_.qkv_, false);
   backend_.team_.barrier();
-  for (int64_t pair = worker; pair < rows_ * config_.n_head; pair += workers_)
-    append_row(layer, pair / config_.n_head, pair % config_.n_head);
+  for (int64_t pair = worker; pair < rows_ * config_.n_kv_head; pair += workers_)
+    append_row(layer, pair / config_.n_kv_head, pair % config_.n_kv_head);
   backend_.team_.barrier();
-  for (int64_t pair = worker; pair < std::ssize(runs_) * config_.n_head; pair += workers_) {
-    const Range& run = runs_[static_cast<size_t>(pair / config_.n_head)];
-    attend_rows(layer, run.first, run.last - run.first, pair % config_.n_head);
+  int64_t turn = 0;
+  for (const Range& run : runs_) {
+    for (int64_t group = 0; group < config_.n_kv_head; ++group) {
+      for (int64_t call = 0; call < attend_calls(run); ++call) {
+        if (turn++ % workers_ == worker) attend_part(layer, run, group, call);
+      }
+    }
   }
 }
 
-void Forward::append_row(int64_t layer, int64_t row, int64_t head) const noexcept {
+/// Turns q and k of a row in one group where positions are rotary, and appends k and v to the cache.
+void Forward::append_row(int64_t layer, int64_t row, int64_t group) const noexcept {
+  if (config_.position == Position::rotary) turn_row(row, group);
   const Row& place = batch_.rows[static_cast<size_t>(row)];
   const PageLayout& layout = backend_.layout_;
   const int64_t padded = config_.padded_head_dim();
-  const float* k = backend_.qkv_.row(row) + (head * 3 + 1) * padded;
+  const float* k = backend_.qkv_.row(row) + group * config_.group_rows() + config_.heads_per_group() * padded;
   const int32_t page =
       batch_.sequences[static_cast<size_t>(place.sequence)].pages[static_cast<size_t>(place.position / kPageRows)];
   std::byte* memory = backend_.pages_[static_cast<size_t>(page)].data();
@@ -120,29 +132,49 @@ void Forward::append_row(int64_t layer, int64_t row, int64_t head) const noexcep
       .v = k + padded,
       .head_dim = static_cast<int>(config_.head_dim),
       .column = place.position % kPageRows,
-      .k_page = memory + layout.k_offset(layer, head),
-      .v_page = memory + layout.v_offset(layer, head),
+      .k_page = memory + layout.k_offset(layer, group),
+      .v_page = memory + layout.v_offset(layer, group),
   });
 }
 
-/// `count` rows of one sequence, neighbours in it.
-void Forward::attend_rows(int64_t layer, int64_t first, int64_t count, int64_t head) const noexcept {
+/// The heads of q of a group, and its k behind them.
+void Forward::turn_row(int64_t row, int64_t group) const noexcept {
+  const int64_t pairs = backend_.rotary_.pairs();
+  const float* angles = backend_.angles_.row(row);
+  float* x = backend_.qkv_.row(row) + group * config_.group_rows();
+  for (int64_t i = 0; i <= config_.heads_per_group(); ++i)
+    backend_.kernels_.rotate({x + i * config_.padded_head_dim(), angles, angles + pairs, pairs});
+}
+
+/// How many calls of the kernel a run of rows takes in a group.
+int64_t Forward::attend_calls(const Range& run) const noexcept {
+  return ceil_div((run.last - run.first) * config_.heads_per_group(), kAttendRows);
+}
+
+/// The pairs of row and head of one call, row by row: all of them read the same k and v.
+void Forward::attend_part(int64_t layer, const Range& run, int64_t group, int64_t call) const noexcept {
   const PageLayout& layout = backend_.layout_;
+  const int64_t heads = config_.heads_per_group();
+  const int64_t pairs = (run.last - run.first) * heads;
+  const int64_t first = pairs * call / attend_calls(run);
+  const int64_t count = pairs * (call + 1) / attend_calls(run) - first;
   AttendArgs args{
       .rows = static_cast<int>(count),
       .q = {},
       .out = {},
       .counts = {},
-      .pages = pages_[static_cast<size_t>(batch_.rows[static_cast<size_t>(first)].sequence)].data(),
-      .k_offset = layout.k_offset(layer, head),
-      .v_offset = layout.v_offset(layer, head),
+      .pages = pages_[static_cast<size_t>(batch_.rows[static_cast<size_t>(run.first)].sequence)].data(),
+      .k_offset = layout.k_offset(layer, group),
+      .v_offset = layout.v_offset(layer, group),
       .head_dim = static_cast<int>(config_.head_dim),
       .scale = static_cast<float>(config_.attention_scale),
   };
   for (int64_t i = 0; i < count; ++i) {
-    args.q[i] = backend_.qkv_.row(first + i) + head * 3 * config_.padded_head_dim();
-    args.out[i] = backend_.heads_.floats.row(first + i) + head * config_.head_dim;
-    args.counts[i] = batch_.rows[static_cast<size_t>(first + i)].position + 1;
+    const int64_t row = run.first + (first + i) / heads;
+    const int64_t head = (first + i) % heads;  // of the group
+    args.q[i] = backend_.qkv_.row(row) + group * config_.group_rows() + head * config_.padded_head_dim();
+    args.out[i] = backend_.heads_.floats.row(row) + (group * heads + head) * config_.head_dim;
+    args.counts[i] = batch_.rows[static_cast<size_t>(row)].position + 1;
   }
   backend_.kernels_.attend[layout.type](args);
 }
@@ -169,19 +201,21 @@ Input Forward::heads_input(const Matrix& w, int worker) const noexcept {
 }
 
 bool Forward::heads_are_whole_groups() const noexcept {
-  return config_.n_head % workers_ == 0 && config_.n_head / workers_ * config_.head_dim % kGroup == 0;
+  return config_.n_kv_head % workers_ == 0 && config_.n_head / workers_ * config_.head_dim % kGroup == 0;
 }
 
-/// hidden = activation(norm(x) Wup^T)
+/// hidden = activation(norm(x) Wup^T), or activation(gate) * up where there is a gate
 void Forward::expand(int64_t layer, int worker) const noexcept {
   const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
   Activations& hidden = backend_.hidden_;
   const Input normed = norm_rows(weights.ln_2, weights.up, worker);
   const Range panels = hidden_share(weights, worker);
-  multiply(normed, rows_, weights.up, panels, hidden.floats, false);
-  const auto activate = backend_.kernels_.activate[static_cast<int>(config_.activation)];
-  for (int64_t row = 0; row < rows_; ++row)
-    activate(hidden.floats.row(row) + panels.first * kPanel, (panels.last - panels.first) * kPanel);
+  if (config_.gate) {
+    multiply(normed, rows_, weights.up, {2 * panels.first, 2 * panels.last}, backend_.up_, false);
+  } else {
+    multiply(normed, rows_, weights.up, panels, hidden.floats, false);
+  }
+  activate(panels);
   if (!is_plain(weights.down.format)) {
     constexpr int64_t kGroupPanels = kGroup / kPanel;
     quantise(hidden.floats, hidden.bytes, config_.d_ff, {0, rows_},
@@ -189,9 +223,24 @@ void Forward::expand(int64_t layer, int worker) const noexcept {
   }
 }
 
+/// What the product with Wup gave becomes these panels of the hidden layer.
+void Forward::activate(Range panels) const noexcept {
+  const KernelTable& kernels = backend_.kernels_;
+  const auto activation = static_cast<size_t>(config_.activation);
+  const int64_t count = panels.last - panels.first;
+  for (int64_t row = 0; row < rows_; ++row) {
+    float* hidden = backend_.hidden_.floats.row(row) + panels.first * kPanel;
+    if (config_.gate) {
+      kernels.gate[activation]({backend_.up_.row(row) + 2 * panels.first * kPanel, hidden, count});
+    } else {
+      kernels.activate[activation](hidden, count * kPanel);
+    }
+  }
+}
+
 /// Panels of the hidden layer; whole groups of what is quantised next.
 Forward::Range Forward::hidden_share(const LayerWeights& weights, int worker) const noexcept {
-  const int64_t panels = weights.up.panels();
+  const int64_t panels = panel_count(config_.d_ff);
   if (is_plain(weights.down.format)) return share(panels, worker);
   constexpr int64_t kGroupPanels = kGroup / kPanel;
   const Range groups = share(ceil_div(panels, kGroupPanels), worker);
@@ -249,7 +298,7 @@ void Forward::quantise(FloatRows& from, Rows& to, int64_t k, Range rows, Range g
 }
 
 void Forward::norm_row(const LayerNorm& norm, const float* from, float* to) const noexcept {
-  backend_.kernels_.layer_norm({
+  backend_.kernels_.norm[static_cast<size_t>(config_.norm)]({
       .x = from,
       .gain = norm.gain,
       .bias = norm.bias,

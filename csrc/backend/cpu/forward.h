@@ -32,8 +32,10 @@ class Forward {
 
   void attend_own_heads(int64_t layer, int worker, const Input& normed) const noexcept;
   void attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept;
-  void append_row(int64_t layer, int64_t row, int64_t head) const noexcept;
-  void attend_rows(int64_t layer, int64_t first, int64_t count, int64_t head) const noexcept;
+  void append_row(int64_t layer, int64_t row, int64_t group) const noexcept;
+  void turn_row(int64_t row, int64_t group) const noexcept;
+  int64_t attend_calls(const Range& run) const noexcept;
+  void attend_part(int64_t layer, const Range& run, int64_t group, int64_t call) const noexcept;
 
   Input norm_rows(const LayerNorm& norm, const Matrix& w, int worker) const noexcept;
   void norm_row(const LayerNorm& norm, const float* from, float* to) const noexcept;
@@ -41,6 +43,7 @@ class Forward {
   void quantise(FloatRows& from, Rows& to, int64_t k, Range rows, Range groups) const noexcept;
   void multiply(const Input& x, int64_t rows, const Matrix& w, Range panels, FloatRows& y, bool add) const noexcept;
   Range share(int64_t count, int worker) const noexcept;
+  void activate(Range panels) const noexcept;
   Range hidden_share(const LayerWeights& weights, int worker) const noexcept;
   bool heads_are_whole_groups() const noexcept;
 

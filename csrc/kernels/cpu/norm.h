@@ -29,10 +29,9 @@ inline float sum_of_powers(const float* x, int64_t width, float shift) {
   return sum;
 }
 
-void layer_norm(const LayerNormArgs& args) noexcept {
-  const auto width = static_cast<float>(args.width);
-  const float mean = sum_of_powers<1>(args.x, args.width, 0.0f) / width;
-  const float variance = sum_of_powers<2>(args.x, args.width, mean) / width;
+/// out = (x - mean) * gain / sqrt(variance + epsilon) + bias, the variance being the mean of (x - mean)^2.
+inline void norm_about(float mean, const NormArgs& args) {
+  const float variance = sum_of_powers<2>(args.x, args.width, mean) / static_cast<float>(args.width);
   const float scale = 1.0f / __builtin_sqrtf(variance + args.epsilon);
   for (int64_t i = 0; i < args.width; i += Simd::kLanes) {
     Vec value = (Simd::load(args.x + i) - Simd::broadcast(mean)) * Simd::broadcast(scale) * Simd::load(args.gain + i);
@@ -40,6 +39,12 @@ void layer_norm(const LayerNormArgs& args) noexcept {
     Simd::store(args.out + i, value);
   }
 }
+
+void layer_norm(const NormArgs& args) noexcept {
+  norm_about(sum_of_powers<1>(args.x, args.width, 0.0f) / static_cast<float>(args.width), args);
+}
+
+void rms_norm(const NormArgs& args) noexcept { norm_about(0.0f, args); }
 
 }  // namespace
 }  // namespace pygpt

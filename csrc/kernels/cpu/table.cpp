@@ -5,10 +5,12 @@
 #include PYGPT_ISA_HEADER
 
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/gate.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/probe.h"
 #include "kernels/cpu/quantise.h"
+#include "kernels/cpu/rotate.h"
 
 namespace pygpt {
 namespace {
@@ -24,8 +26,10 @@ constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
       .isa = Simd::kName,
       .matmul = {matmul<Formats>...},
       .quantise = quantise,
-      .layer_norm = layer_norm,
-      .activate = {apply<relu>, apply<gelu>, apply<gelu_tanh>},
+      .norm = {layer_norm, rms_norm},
+      .rotate = rotate,
+      .activate = {apply<relu>, apply<gelu>, apply<gelu_tanh>, apply<silu>},
+      .gate = {gate<relu>, gate<gelu>, gate<gelu_tanh>, gate<silu>},
       .append = {append<Kvs>...},
       .attend = {attend<Kvs>...},
       .exp = apply<vec_exp>,

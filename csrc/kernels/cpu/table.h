@@ -16,9 +16,13 @@ inline constexpr int kPartialRows = 256;  // positions of one partial softmax, a
 inline constexpr int kMaxHeadDim = 1024;
 inline constexpr int kAttendRows = 6;  // rows that share what is read of the cache
 
-enum class Activation : int { relu, gelu, gelu_tanh };
-inline constexpr int kActivationCount = 3;
-inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh"};
+enum class Activation : int { relu, gelu, gelu_tanh, silu };
+inline constexpr int kActivationCount = 4;
+inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu"};
+
+enum class Norm : int { layer_norm, rms_norm };
+inline constexpr int kNormCount = 2;
+inline constexpr const char* kNormNames[kNormCount] = {"layer_norm", "rms_norm"};
 
 /// y = x w^T + bias, or y += x w^T + bias, for the panels [first, last) of w.
 /// Row r of y depends on row r of x only, bit for bit, whatever the other rows and the range of panels.
@@ -46,15 +50,31 @@ struct QuantiseArgs {
   std::byte* row;  // a ByteRow of k
 };
 
-/// out = (x - mean) / sqrt(variance + epsilon) * gain + bias over one row (Ba, Kiros and Hinton 2016).
+/// Over one row, layer_norm: out = (x - mean) / sqrt(variance + epsilon) * gain + bias (Ba, Kiros and Hinton 2016);
+/// rms_norm: out = x / sqrt(mean of x^2 + epsilon) * gain + bias (Zhang and Sennrich, arXiv:1910.07467).
 /// All four are filled up to a multiple of 16, gain and bias with zeros.
-struct LayerNormArgs {
+struct NormArgs {
   const float* x;     // [width]
   const float* gain;  // [width]
   const float* bias;  // [width], or null
   float epsilon;
   int64_t width;
   float* out;  // [width]
+};
+
+/// Turns pairs of one head's q or k, (x[i], x[i + pairs]), in place (Su et al., arXiv:2104.09864).
+struct RotateArgs {
+  float* x;          // [2 * pairs]
+  const float* cos;  // [pairs]
+  const float* sin;  // [pairs]
+  int64_t pairs;
+};
+
+/// out = activation(gate) * up, where panels of gate and of up take turns (Shazeer, arXiv:2002.05202).
+struct GateArgs {
+  const float* x;  // [panels][2][16]
+  float* out;      // [panels][16]
+  int64_t panels;
 };
 
 /// One position's k and v into its page. Within a page: k as [head_dim][32], v as [32][padded head_dim]; where the type
@@ -74,7 +94,7 @@ struct AttendArgs {
   int rows;                       // 1..kAttendRows
   const float* q[kAttendRows];    // [head_dim] each
   float* out[kAttendRows];        // [head_dim] each, exactly
-  int64_t counts[kAttendRows];    // ascending
+  int64_t counts[kAttendRows];    // ascending; equal for heads that share k and v
   const std::byte* const* pages;  // of this sequence
   int64_t k_offset;               // bytes from a page's start to this layer's and head's k
   int64_t v_offset;
@@ -97,8 +117,10 @@ struct KernelTable {
   const char* isa;
   void (*matmul[WeightFormats::kCount])(const MatmulArgs&) noexcept;
   void (*quantise)(const QuantiseArgs&) noexcept;
-  void (*layer_norm)(const LayerNormArgs&) noexcept;
+  void (*norm[kNormCount])(const NormArgs&) noexcept;
+  void (*rotate)(const RotateArgs&) noexcept;
   void (*activate[kActivationCount])(float* x, int64_t count) noexcept;  // count: a multiple of 16
+  void (*gate[kActivationCount])(const GateArgs&) noexcept;
   void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
   void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests

@@ -55,7 +55,7 @@ void layout() {
     for (const int64_t head_dim : {1, 5, 16, 17, 80}) {
       ModelConfig config;
       config.n_layer = 2;
-      config.n_head = 3;
+      config.n_head = config.n_kv_head = 3;
       config.head_dim = head_dim;
       const PageLayout page(config, KvTypes::find(name).value());
       std::vector<int> owners(static_cast<size_t>(page.page_bytes));
