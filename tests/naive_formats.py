@@ -62,10 +62,17 @@ def pack_matrix(weights: Floats, format: str) -> bytes:
 
 
 def quantised_bytes(format: str, rows: int, cols: int) -> int:
-    """Bytes of a quantised matrix: in each panel the weights, the scales, and what fills up the last line."""
+    """Bytes of a quantised matrix: in each panel pairs of groups, scales first; the last may lack its second."""
     groups = -(-cols // GROUP)
-    panel = groups * GROUP * 16 // (1 if format == "q8" else 2) + groups * 16 * 2
-    return -(-rows // 16) * (-(-panel // 64) * 64)
+    panel = groups * GROUP * 16 // (1 if format == "q8" else 2) + -(-groups // 2) * 64
+    return -(-rows // 16) * panel
+
+
+def quantised_places(format: str, group: int) -> tuple[int, int]:
+    """Where the weights and the scales of a group begin in a panel, in bytes."""
+    weights = GROUP * 16 // (1 if format == "q8" else 2)
+    pair = group // 2 * (64 + 2 * weights)
+    return pair + 64 + group % 2 * weights, pair + group % 2 * 32
 
 
 def quantised_parts(packed: bytes, format: str, rows: int, cols: int) -> tuple[Ints, Floats]:
@@ -73,14 +80,17 @@ def quantised_parts(packed: bytes, format: str, rows: int, cols: int) -> tuple[I
     of the last panel and the last group."""
     groups, panels = -(-cols // GROUP), -(-rows // 16)
     raw = np.frombuffer(packed, np.uint8).reshape(panels, -1)
-    weights = groups * GROUP * 16 // (1 if format == "q8" else 2)
+    size = GROUP * 16 // (1 if format == "q8" else 2)
+    places = [quantised_places(format, group) for group in range(groups)]
+    weights = np.concatenate([raw[:, at : at + size] for at, _ in places], axis=1)
     if format == "q8":
-        quads = raw[:, :weights].reshape(panels, groups * GROUP // 4, 16, 4)
+        quads = weights.reshape(panels, groups * GROUP // 4, 16, 4)
         levels = quads.transpose(0, 2, 1, 3)
     else:
-        pairs = raw[:, :weights].reshape(panels, groups * GROUP // 8, 16, 4)
+        pairs = weights.reshape(panels, groups * GROUP // 8, 16, 4)
         levels = Q4_LEVELS[np.stack([pairs & 15, pairs >> 4], axis=-2)].transpose(0, 2, 1, 3, 4)
-    scales = raw[:, weights : weights + groups * 32].copy().view("<f2").reshape(panels, groups, 16)
+    of_groups = np.concatenate([raw[:, at : at + 32] for _, at in places], axis=1)
+    scales = of_groups.copy().view("<f2").reshape(panels, groups, 16)
     return (
         levels.reshape(panels * 16, groups * GROUP).astype(np.int64),
         scales.transpose(0, 2, 1).reshape(panels * 16, groups).astype(np.float32),

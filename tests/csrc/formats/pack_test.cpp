@@ -1,5 +1,5 @@
 // docs/format.md, section Formats, derived once more and naively: panels of 16 rows, [k][16], or [k/2][16][2] for bf16;
-// for q8 and q4 [k/4][16][4] and [k/8][16][4] bytes, k in whole groups of 64, with scales [groups][16] behind them.
+// for q8 and q4 pairs of groups of 64 k: scales [2][16], then each group's [k/4][16][4] or [k/8][16][4] bytes.
 
 #include "formats/pack.h"
 
@@ -79,16 +79,22 @@ void check_shape(TensorKind kind, int format, int64_t rows, int64_t cols) {
   }
 }
 
-/// Bytes of the weights of a quantised panel, without its scales.
-int64_t naive_weight_bytes(int format, int64_t cols) { return (cols + 63) / 64 * 64 * 16 / (is_q4(format) ? 2 : 1); }
+/// Bytes of the weights of a group.
+int64_t naive_group_bytes(int format) { return 64 * 16 / (is_q4(format) ? 2 : 1); }
 
 int64_t naive_panel_bytes(int format, int64_t cols) {
-  return (naive_weight_bytes(format, cols) + (cols + 63) / 64 * 16 * 2 + 63) / 64 * 64;
+  const int64_t groups = (cols + 63) / 64;
+  return groups * naive_group_bytes(format) + (groups + 1) / 2 * 64;
 }
+
+/// Where the pair of groups of weight k begins in a panel.
+int64_t naive_pair(int format, int64_t k) { return k / 128 * (64 + 2 * naive_group_bytes(format)); }
 
 /// The level at (row, k) of what was packed, less the zero point; row and k may lie in the padding.
 int naive_level(int format, const std::vector<std::byte>& packed, int64_t cols, int64_t row, int64_t k) {
-  const std::byte* panel = packed.data() + row / 16 * naive_panel_bytes(format, cols);
+  const std::byte* panel = packed.data() + row / 16 * naive_panel_bytes(format, cols) + naive_pair(format, k) + 64 +
+                           k / 64 % 2 * naive_group_bytes(format);
+  k %= 64;
   if (!is_q4(format)) return static_cast<int>(panel[k / 4 * 64 + row % 16 * 4 + k % 4]) - 64;
   const int both = static_cast<int>(panel[k / 8 * 64 + row % 16 * 4 + k % 4]);
   return kLevels[k % 8 < 4 ? both % 16 : both / 16] - 64;
@@ -96,9 +102,9 @@ int naive_level(int format, const std::vector<std::byte>& packed, int64_t cols, 
 
 float naive_scale(int format, const std::vector<std::byte>& packed, int64_t cols, int64_t row, int64_t k) {
   const std::byte* scales =
-      packed.data() + row / 16 * naive_panel_bytes(format, cols) + naive_weight_bytes(format, cols);
+      packed.data() + row / 16 * naive_panel_bytes(format, cols) + naive_pair(format, k);
   uint16_t bits = 0;
-  std::memcpy(&bits, scales + (k / 64 * 16 + row % 16) * 2, 2);
+  std::memcpy(&bits, scales + (k / 64 % 2 * 16 + row % 16) * 2, 2);
   return to_float(Half{bits});
 }
 
@@ -135,10 +141,11 @@ void check_quantised_shape(int format, int64_t rows, int64_t cols) {
       if (row >= rows) expect_equal(scale, 0.0f, what + ", scale of a padding row");
     }
   }
-  const int64_t panel = naive_panel_bytes(format, cols);
-  for (int64_t i = 0; i < *size; ++i) {
-    if (i % panel >= naive_weight_bytes(format, cols) + (cols + 63) / 64 * 32)
-      expect_equal(static_cast<int>(packed[static_cast<size_t>(i)]), 0, what + ", behind the scales");
+  // A last group without a partner leaves the other's scales zero.
+  if ((cols + 63) / 64 % 2 == 0) return;
+  for (int64_t panel = 0; panel < *size; panel += naive_panel_bytes(format, cols)) {
+    for (int64_t i = 32; i < 64; ++i)
+      expect_equal(static_cast<int>(packed[static_cast<size_t>(panel + naive_pair(format, cols - 1) + i)]), 0, what);
   }
 }
 
