@@ -44,11 +44,10 @@ inline void few_rows(const MatmulArgs& args, int64_t panel, int64_t stride) {
 /// Panels that few rows stream at once, each stream through its own contiguous part of the weights: memory likes
 /// several long streams, and chains enough are under way to hide the latency of the arithmetic.
 template <class Format, int kRows, int kPanels>
-inline void stream_panels(const MatmulArgs& args) {
-  const int64_t length = (args.last - args.first) / kPanels;
-  for (int64_t i = 0; i < length; ++i) few_rows<Format, kRows, kPanels>(args, args.first + i, length);
-  for (int64_t panel = args.first + length * kPanels; panel < args.last; ++panel)
-    few_rows<Format, kRows, 1>(args, panel, 1);
+inline void stream_panels(const MatmulArgs& args, int64_t first) {
+  const int64_t length = (args.last - first) / kPanels;
+  for (int64_t i = 0; i < length; ++i) few_rows<Format, kRows, kPanels>(args, first + i, length);
+  if constexpr (kPanels > 1) stream_panels<Format, kRows, kPanels / 2>(args, first + length * kPanels);
 }
 
 /// Sums of rows that wait between two blocks of k.
@@ -158,8 +157,8 @@ inline void some_rows(const MatmulArgs& args) {
 template <class Format>
 void matmul(const MatmulArgs& args) noexcept {
   constexpr int kTile = Format::kIsPlain ? Simd::kTileRows : Simd::kByteTileRows;
-  if (args.rows == 1) return stream_panels<Format, 1, Simd::kStreamPanels>(args);
-  if (args.rows == 2) return stream_panels<Format, 2, 2>(args);
+  if (args.rows == 1) return stream_panels<Format, 1, Simd::kStreamPanels>(args, args.first);
+  if (args.rows == 2) return stream_panels<Format, 2, 2>(args, args.first);
   if (args.rows <= 2 * kTile) return some_rows<Format>(args);
   many_rows<Format, ExpandedFormat<Format>>(args, args.first);
 }
