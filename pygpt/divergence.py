@@ -64,5 +64,7 @@ def _agrees(
             logits, _ = engine_logits(_core.ModelFile(str(path)), prompt, isa=isa, threads=threads)
         except NumericalError:
             return False
-    allowed = stored_budget(file_dtype(file), architecture.n_layer) * max(float(np.abs(expected).max()), SMALLEST_SCALE)
+    allowed = stored_budget(file_dtype(file), architecture.n_layer) * max(
+        float(np.abs(expected).max()), SMALLEST_SCALE
+    )
     return bool(np.abs(logits - expected).max() <= allowed)

@@ -165,9 +165,7 @@ def _contents(
     blobs["provenance.json"] = _provenance(source, imported)
     blobs["known_answers.json"] = known.to_json()
     return (
-        Contents(
-            architecture=a, dtype=dtype, weights=bare.weights, defaults=imported.defaults, blobs=blobs
-        ),
+        Contents(architecture=a, dtype=dtype, weights=bare.weights, defaults=imported.defaults, blobs=blobs),
         traces,
     )
 

@@ -143,7 +143,11 @@ def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:
     if report.passed:
         return report
     if not report.stored.passed:
-        what, difference, budget = "the engine computes it wrongly", report.stored.max_rel, report.stored.budget
+        what, difference, budget = (
+            "the engine computes it wrongly",
+            report.stored.max_rel,
+            report.stored.budget,
+        )
         where = first_diverging_layer(file, traces.prompt)
     else:
         what, difference = f"{report.dtype} loses too much of this model", report.original.max_rel

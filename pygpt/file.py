@@ -134,9 +134,9 @@ def _layout(contents: Contents) -> Iterator[_Part]:
             )
             offset = _aligned(offset + size)
     for name, kind, rows, cols in _core.tensor_specs(contents.architecture.to_config()):
-        format = contents.format_of(name, kind)
-        size = _packed_size(kind, format, rows, cols)
-        line = f"tensor {name} {format} {rows} {cols} {offset} {size}"
+        stored_as = contents.format_of(name, kind)
+        size = _packed_size(kind, stored_as, rows, cols)
+        line = f"tensor {name} {stored_as} {rows} {cols} {offset} {size}"
         yield _Part(line, offset, size, partial(packed, contents, name, kind))
         offset = _aligned(offset + size)
 

@@ -30,8 +30,8 @@ SMALLEST_SCALE = 1e-3
 # Largest relative error of rounding one weight to the format: half a unit in the last of 24, 11 and 8 bits.
 UNIT_ROUNDOFF = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
 
-# Root mean square of what rounding does to a product relatively, for normally distributed numbers in groups of
-# 64: activations in bytes, and with them the weights of a quantised dtype (docs/kernels.md).
+# Root mean square of what rounding does to a product relatively, for normally distributed numbers in groups
+# of 64: activations in bytes, and with them the weights of a quantised dtype (docs/kernels.md).
 ACTIVATION_NOISE = 0.006
 QUANTISATION_NOISE = {"q8": 0.0134, "q4": 0.08, "q4_pure": 0.08}
 
@@ -101,9 +101,10 @@ class ParityReport:
 def stored_budget(dtype: str, n_layer: int) -> float:
     """What the difference to float64 on the stored weights may be, as a share of the largest |logit|.
 
-    Quantised: where float64 rounds an activation down, binary32 may round it up, and the next layers round that
-    difference of a step anew. After some layers the two have rounded independently: twice the noise, a root of
-    two apart; twice that for the largest of some hundred differences. A wrong kernel differs by far more.
+    Quantised: where float64 rounds an activation down, binary32 may round it up, and the next layers round
+    that difference of a step anew. After some layers the two have rounded independently: twice the noise, a
+    root of two apart; twice that for the largest of some hundred differences. A wrong kernel differs by far
+    more.
     """
     if dtype in QUANTISATION_NOISE:
         return 2.0 * math.sqrt(2.0) * ACTIVATION_NOISE * math.sqrt(2 * n_layer + 2)

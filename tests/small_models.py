@@ -70,7 +70,7 @@ def reciting_model(
         path,
         Contents(
             architecture=architecture,
-            format="f32",
+            dtype="f32",
             weights=weights.__getitem__,
             defaults=defaults or {},
             blobs=contents,

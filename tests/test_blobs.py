@@ -37,9 +37,7 @@ def with_blob(tmp_path: Path) -> WithBlob:
         path = tmp_path / "blob.pygpt"
         path.touch()
         weights = {n: np.zeros(shape, np.float32) for n, shape in shapes.items()}.__getitem__
-        contents = Contents(
-            architecture=architecture, format="f32", weights=weights, defaults={}, blobs=blobs
-        )
+        contents = Contents(architecture=architecture, dtype="f32", weights=weights, defaults={}, blobs=blobs)
         write(path, contents)
         return _core.ModelFile(str(path), mmap=False, verify="full")
 

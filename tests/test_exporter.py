@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 import pygpt
 from pygpt import _core, fidelity
 from pygpt.checkpoints.base import Options
+from pygpt.dtypes import DTYPES
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.exporter import export, export_with_report
 from pygpt.model import Model
@@ -39,7 +40,7 @@ def make(seed: int = 0, **changes: Any) -> Model:
     return model.eval()
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_the_engine_computes_what_the_module_does(dtype: str, tmp_path: Path) -> None:
     model = make()
     path = pygpt.export(model, tmp_path / "m.pygpt", dtype=dtype, tokenizer=TOKENIZER)
@@ -49,7 +50,7 @@ def test_the_engine_computes_what_the_module_does(dtype: str, tmp_path: Path) ->
     with torch.no_grad():
         theirs = model(torch.tensor([ids]))[0].numpy()
     ours, _ = engine_logits(file, ids)
-    tolerance = {"f32": 1e-6, "f16": 2e-3, "bf16": 2e-2}[dtype]
+    tolerance = {"f32": 1e-6, "f16": 2e-3, "bf16": 2e-2, "q8": 0.06, "q4": 0.25, "q4_pure": 0.25}[dtype]
     assert np.abs(ours - theirs).max() < tolerance * np.abs(theirs).max()
 
 
@@ -59,6 +60,36 @@ def test_the_report_tells_the_format_s_loss_from_the_engine_s_error(tmp_path: Pa
     assert done.report.passed
     assert done.report.method == "the original PyTorch module in float64"
     assert done.report.stored.max_rel < 1e-5 < done.report.original.max_rel
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tied", "stored"),
+    [
+        ("q8", False, {"q8"}),
+        ("q8", True, {"q8"}),
+        ("q4", False, {"q4", "q8"}),
+        ("q4", True, {"q4", "q8"}),
+        ("q4_pure", False, {"q4"}),
+        ("q4_pure", True, {"q4"}),
+    ],
+)
+def test_matrices_are_quantised_tables_are_f16_and_q4_is_a_mixture(
+    dtype: str, tied: bool, stored: set[str], tmp_path: Path
+) -> None:
+    model = make(tie_weights=tied)
+    done = export_with_report(model, tmp_path / "m.pygpt", dtype, Options(tokenizer=TOKENIZER))
+    assert done.dtype == dtype
+    assert done.report is not None
+    assert done.report.passed
+    assert done.report.dtype == dtype
+    tensors = _core.ModelFile(str(tmp_path / "m.pygpt")).tensors
+    assert {each.format for each in tensors if each.kind == "table"} == {"f16"}
+    assert {each.format for each in tensors if each.kind == "matrix"} == stored
+    assert [each.name for each in tensors if each.format == "q8"] == (
+        [] if dtype == "q4_pure" else
+        [each.name for each in tensors if each.kind == "matrix"] if dtype == "q8" else
+        ["wte", "h.0.mlp.down", "h.1.mlp.down"] if tied else ["h.0.mlp.down", "h.1.mlp.down", "head"]
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -104,11 +135,12 @@ def test_the_blobs_say_where_the_model_comes_from(tmp_path: Path) -> None:
     assert Tokenizer.from_json(file.blob("tokenizer.json").decode()).encode("ab") == [2, 3]
 
 
-def test_B13_exporting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["auto", *DTYPES])
+def test_B13_exporting_twice_gives_the_same_bytes(dtype: str, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         torch.save(make().state_dict(), tmp_path / name / "model.pt")
-        export(tmp_path / name / "model.pt", n_head=3, tokenizer=TOKENIZER)
+        export(tmp_path / name / "model.pt", n_head=3, tokenizer=TOKENIZER, dtype=dtype)
     first, second = ((tmp_path / name / "model.pygpt").read_bytes() for name in ("a", "b"))
     assert first == second
 
@@ -124,9 +156,9 @@ def test_A29_an_engine_keeps_its_file_when_it_is_exported_over(tmp_path: Path) -
     assert np.abs(new - before).max() > 1e-3
 
 
-@pytest.mark.parametrize("dtype", ["q8", "q4", "f8", "", "F16"])
-def test_a_format_that_is_not_there_is_an_error_that_lists_those_that_are(dtype: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="auto, f32, f16, bf16") as caught:
+@pytest.mark.parametrize("dtype", ["q8_0", "int8", "f8", "", "F16", "q8_pure"])
+def test_a_dtype_that_is_not_there_is_an_error_that_lists_those_that_are(dtype: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match=r"auto, f32, f16, bf16, q8, q4, q4_pure$") as caught:
         export(make(), tmp_path / "m.pygpt", dtype=dtype)
     assert caught.value.param == "dtype"
 
@@ -195,6 +227,26 @@ def test_a_format_that_loses_too_much_is_refused_with_the_way_out(
     monkeypatch.setattr("pygpt.parity.UNIT_ROUNDOFF", {"f32": 2.0**-24, "f16": 0.0, "bf16": 1e-9})
     with pytest.raises(ParityError, match=r'bf16 loses too much.*Use dtype="f32"'):
         export(make(), tmp_path / "m.pygpt", dtype="bf16", tokenizer=TOKENIZER)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", ["q8", "q4"])
+def test_a_dtype_of_bytes_that_loses_too_much_is_refused(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pygpt.parity.QUANTISATION_NOISE", {"q8": -0.01, "q4": -0.01})
+    with pytest.raises(ParityError, match=rf'{dtype} loses too much.*Use dtype="f32"'):
+        export(make(), tmp_path / "m.pygpt", dtype=dtype, tokenizer=TOKENIZER)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", ["q8", "q4"])
+def test_an_outlier_that_cannot_be_quantised_names_the_tensor(dtype: str, tmp_path: Path) -> None:
+    model = make()
+    with torch.no_grad():
+        model.blocks[1].ffn.up.weight[5, 6] = 4e6
+    with pytest.raises(InvalidRequestError, match=r"h\.1\.mlp\.up.*bf16"):
+        export(model, tmp_path / "m.pygpt", dtype=dtype)
     assert os.listdir(tmp_path) == []
 
 
@@ -317,7 +369,7 @@ def test_no_file_that_an_option_names_is_replaced(option: str, tmp_path: Path) -
     assert given.read_bytes() == content
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1e-6])
 def test_a_head_that_was_initialised_to_zero_is_no_failure(scale: float, dtype: str, tmp_path: Path) -> None:
     model = make()

@@ -11,7 +11,8 @@ import pytest
 
 from pygpt import _core
 from pygpt.architecture import Architecture, format_value
-from pygpt.errors import InvalidRequestError, ModelFileError
+from pygpt.dtypes import DTYPES, tensor_format
+from pygpt.errors import Error, InvalidRequestError, ModelFileError
 from pygpt.file import Contents, write
 
 SMALL = Architecture(
@@ -36,15 +37,13 @@ SMALL = Architecture(
 )
 
 
-def contents(a: Architecture = SMALL, format: str = "f32", seed: int = 0) -> Contents:
+def contents(a: Architecture = SMALL, dtype: str = "f32", seed: int = 0) -> Contents:
     rng = np.random.default_rng(seed)
     specs = _core.tensor_specs(a.to_config())
     weights = {name: rng.standard_normal((rows, cols), np.float32) for name, _, rows, cols in specs}
     defaults = {"top_k_ties": True, "temperature": 0.8, "top_k": 200}
     blobs = {"provenance.json": b'{"family": "test"}', "tokenizer.json": b"x" * 65, "chat.json": b""}
-    return Contents(
-        architecture=a, format=format, weights=weights.__getitem__, defaults=defaults, blobs=blobs
-    )
+    return Contents(architecture=a, dtype=dtype, weights=weights.__getitem__, defaults=defaults, blobs=blobs)
 
 
 def written(path: Path, what: Contents) -> bytes:
@@ -70,9 +69,9 @@ def aligned(n: int) -> int:
     return (n + 63) // 64 * 64
 
 
-@pytest.mark.parametrize("format", ["f32", "f16", "bf16"])
-def test_the_file_is_what_docs_format_md_says(format: str, tmp_path: Path) -> None:
-    what = contents(dtype=format)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_file_is_what_docs_format_md_says(dtype: str, tmp_path: Path) -> None:
+    what = contents(dtype=dtype)
     data = written(tmp_path / "m.pygpt", what)
     end = data.index(b"\nend ") + 1
     lines = data[:end].decode("ascii").split("\n")[:-1]
@@ -85,6 +84,9 @@ def test_the_file_is_what_docs_format_md_says(format: str, tmp_path: Path) -> No
     assert [w[1] for w in words if w[0] == "blob"] == ["tokenizer.json", "chat.json", "provenance.json"]
     specs = [(w[1], int(w[3]), int(w[4])) for w in words if w[0] == "tensor"]
     assert specs == [(name, rows, cols) for name, _, rows, cols in _core.tensor_specs(SMALL.to_config())]
+    kinds = {name: kind for name, kind, _, _ in _core.tensor_specs(SMALL.to_config())}
+    for word in (w for w in words if w[0] == "tensor"):
+        assert word[2] == tensor_format(dtype, word[1], kinds[word[1]])
     order = [w[0] for w in words]
     assert order == sorted(order, key=["config", "default", "blob", "tensor"].index)
 
@@ -131,24 +133,53 @@ def test_the_core_reads_back_what_was_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file.tensor(tensor.name), what.weights(tensor.name))
 
 
-@pytest.mark.parametrize("format", ["f32", "f16", "bf16"])
-def test_B13_the_same_contents_give_the_same_bytes(format: str, tmp_path: Path) -> None:
-    first = written(tmp_path / "a.pygpt", contents(dtype=format))
-    assert written(tmp_path / "b.pygpt", contents(dtype=format)) == first
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_B13_the_same_contents_give_the_same_bytes(dtype: str, tmp_path: Path) -> None:
+    first = written(tmp_path / "a.pygpt", contents(dtype=dtype))
+    assert written(tmp_path / "b.pygpt", contents(dtype=dtype)) == first
 
 
-@pytest.mark.parametrize("format", ["f32", "f16", "bf16"])
-def test_B15_reading_and_writing_again_gives_the_same_bytes(format: str, tmp_path: Path) -> None:
-    first = written(tmp_path / "a.pygpt", contents(dtype=format))
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+def test_B15_reading_and_writing_again_gives_the_same_bytes(dtype: str, tmp_path: Path) -> None:
+    first = written(tmp_path / "a.pygpt", contents(dtype=dtype))
     file = _core.ModelFile(str(tmp_path / "a.pygpt"))
     again = Contents(
         architecture=Architecture.from_config(file.config),
-        format=format,
+        dtype=dtype,
         weights=file.tensor,
         defaults=file.defaults,
         blobs={name: file.blob(name) for name in file.blobs},
     )
     assert written(tmp_path / "b.pygpt", again) == first
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_B15_a_copy_of_a_file_has_its_bytes(dtype: str, tmp_path: Path) -> None:
+    """Quantising what was quantised would choose other scales: `copy_of` takes the bytes as they lie."""
+    first = written(tmp_path / "a.pygpt", contents(dtype=dtype))
+    file = _core.ModelFile(str(tmp_path / "a.pygpt"))
+
+    def never(name: str) -> np.ndarray:
+        raise AssertionError(f"asked for {name}")
+
+    copy = replace(contents(), dtype="", weights=never, copy_of=file)
+    assert written(tmp_path / "b.pygpt", copy) == first
+    for tensor in file.tensors:
+        kind = "vector" if tensor.rows == 1 and tensor.format == "f32" else tensor.kind
+        back = _core.unpack(file.packed(tensor.name), kind, tensor.format, tensor.rows, tensor.cols)
+        np.testing.assert_array_equal(back, file.tensor(tensor.name))
+
+
+def test_a_copy_may_have_fewer_layers_and_no_others(tmp_path: Path) -> None:
+    written(tmp_path / "a.pygpt", contents(dtype="q4"))
+    file = _core.ModelFile(str(tmp_path / "a.pygpt"))
+    one_layer = replace(SMALL, n_layer=1)
+    written(tmp_path / "b.pygpt", replace(contents(one_layer), copy_of=file))
+    copy = _core.ModelFile(str(tmp_path / "b.pygpt"), verify="full")
+    assert [each.name for each in copy.tensors if each.name.startswith("h.1")] == []
+    assert copy.packed("h.0.mlp.up") == file.packed("h.0.mlp.up")
+    with pytest.raises(Error, match=r"no tensor h\.1\.mlp\.up"):
+        copy.packed("h.1.mlp.up")
 
 
 def test_B14_writing_needs_the_memory_of_a_tensor_not_of_the_model(tmp_path: Path) -> None:
@@ -157,7 +188,7 @@ def test_B14_writing_needs_the_memory_of_a_tensor_not_of_the_model(tmp_path: Pat
     (tmp_path / "m.pygpt").touch()
     weights = Contents(
         architecture=a,
-        format="f32",
+        dtype="f32",
         weights=lambda name: np.zeros(shapes[name], np.float32),
     )
     shapes = {name: (rows, cols) for name, _, rows, cols in _core.tensor_specs(a.to_config())}
@@ -176,6 +207,19 @@ def test_a_value_that_does_not_fit_names_the_tensor_and_the_way_out(tmp_path: Pa
     what.weights("h.1.mlp.down")[3, 4] = 70_000.0
     with pytest.raises(
         InvalidRequestError, match=r'h\.1\.mlp\.down has values of up to 70000.*dtype="bf16"'
+    ) as caught:
+        written(tmp_path / "m.pygpt", what)
+    assert caught.value.param == "dtype"
+
+
+@pytest.mark.parametrize("dtype", ["q8", "q4", "q4_pure"])
+def test_a_value_that_cannot_be_quantised_names_the_tensor_and_the_way_out(
+    dtype: str, tmp_path: Path
+) -> None:
+    what = contents(dtype=dtype)
+    what.weights("h.1.attn.proj")[3, 4] = 4e6
+    with pytest.raises(
+        InvalidRequestError, match=r'h\.1\.attn\.proj has values of up to 4e\+06.*dtype="bf16"'
     ) as caught:
         written(tmp_path / "m.pygpt", what)
     assert caught.value.param == "dtype"

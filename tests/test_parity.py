@@ -13,10 +13,18 @@ import pytest
 from pygpt import _core
 from pygpt.architecture import Architecture
 from pygpt.divergence import first_diverging_layer, first_lossy_layer
+from pygpt.dtypes import DTYPES
 from pygpt.errors import DeviceError, ModelFileError
 from pygpt.file import Contents, packed, write
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt, parse
-from pygpt.parity import STORED_BUDGET, engine_logits, original_budget, replay
+from pygpt.parity import (
+    STORED_BUDGET,
+    engine_logits,
+    file_dtype,
+    original_budget,
+    replay,
+    stored_budget,
+)
 from pygpt.reference import Trace, forward, log_sum_exp
 
 SMALL = Architecture(
@@ -39,7 +47,10 @@ SMALL = Architecture(
 )
 
 
-def contents(a: Architecture = SMALL, format: str = "f32", seed: int = 0) -> Contents:
+QUANTISED_DTYPES = [dtype for dtype in DTYPES if dtype.startswith("q")]
+
+
+def contents(a: Architecture = SMALL, dtype: str = "f32", seed: int = 0) -> Contents:
     """A model at random whose weights do not fit f16 and bf16 exactly."""
     rng = np.random.default_rng(seed)
     weights = {}
@@ -57,11 +68,13 @@ def known(what: Contents) -> KnownAnswers:
 
     def stored(name: str) -> np.ndarray:
         kind, rows, cols = specs[name]
-        return _core.unpack(packed(what, name, kind), kind, what.format_of(kind), rows, cols)
+        return _core.unpack(packed(what, name, kind), kind, what.format_of(name, kind), rows, cols)
 
     prompt = choose_prompt(a, 1_000_000)
     positions = choose_positions(len(prompt))
-    sets = [answers(forward(a, w, prompt, positions).logits, a.vocab_size) for w in (what.weights, stored)]
+    original = forward(a, what.weights, prompt, positions)
+    rounded = forward(a, stored, prompt, positions, what.rounding)
+    sets = [answers(trace.logits, a.vocab_size) for trace in (original, rounded)]
     return KnownAnswers(prompt, positions, sets[0], sets[1], "test")
 
 
@@ -74,9 +87,10 @@ def saved(path: Path, what: Contents, answers_of: Contents | None = None) -> _co
 
 
 @pytest.mark.parametrize("isa", _core.isas())
-@pytest.mark.parametrize("format", _core.formats())
-def test_the_engine_gives_the_known_answers(isa: str, format: str, tmp_path: Path) -> None:
-    file = saved(tmp_path / "m.pygpt", contents(dtype=format))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_engine_gives_the_known_answers(isa: str, dtype: str, tmp_path: Path) -> None:
+    file = saved(tmp_path / "m.pygpt", contents(dtype=dtype))
+    assert file_dtype(file) == dtype
     reports = [
         replay(file, isa=isa, threads=threads, prefill_chunk=chunk) for threads, chunk in ((1, 0), (3, 7))
     ]
@@ -87,9 +101,14 @@ def test_the_engine_gives_the_known_answers(isa: str, format: str, tmp_path: Pat
     assert first.isa == isa
     assert first.stored == second.stored  # bit for bit the same, whatever the threads and the chunks
     assert first.stored.top1 == 1.0
-    assert first.stored.max_rel < STORED_BUDGET / 10
-    assert first.stored.kl < 1e-9
-    assert first.original.max_rel < original_budget(format, SMALL.n_layer) / 4
+    assert first.dtype == dtype
+    if dtype not in QUANTISED_DTYPES:  # there, an activation may lie at a tie that binary32 sees elsewhere
+        assert first.stored.max_rel < STORED_BUDGET / 10
+        assert first.stored.kl < 1e-9
+    assert first.stored.budget == stored_budget(dtype, SMALL.n_layer)
+    assert first.original.budget == original_budget(dtype, SMALL.n_layer)
+    share = 1.2 if dtype in QUANTISED_DTYPES else 4
+    assert first.original.max_rel < original_budget(dtype, SMALL.n_layer) / share
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -102,6 +121,19 @@ def test_the_budget_of_a_format_is_neither_tight_nor_loose(format: str, seed: in
     assert (
         original_budget(format, layers) / 50 < report.original.max_rel < original_budget(format, layers) / 2
     )
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("dtype", QUANTISED_DTYPES)
+def test_the_budget_of_bytes_is_neither_tight_nor_loose(dtype: str, seed: int, tmp_path: Path) -> None:
+    """What a file lost, and what binary32 adds to it, in models of 1 to 11 layers."""
+    layers = 1 + 2 * seed
+    a = replace(SMALL, n_layer=layers, tied_head=bool(seed % 2), head_bias=False)
+    report = replay(saved(tmp_path / "m.pygpt", contents(a, dtype, seed)))
+    assert report is not None
+    assert report.stored.max_rel < report.stored.budget / 2
+    assert report.stored.top1 == 1.0
+    assert original_budget(dtype, layers) / 6 < report.original.max_rel < original_budget(dtype, layers)
 
 
 def test_the_figures_are_what_they_say(tmp_path: Path) -> None:
@@ -125,9 +157,10 @@ def test_the_figures_are_what_they_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["h.1.mlp.down", "h.2.attn.qkv", "wpe", "ln_f.gain"])
-def test_one_wrong_tensor_is_found(name: str, tmp_path: Path) -> None:
-    good = contents()
-    wrong = {name: good.weights(name) * 1.01}
+@pytest.mark.parametrize(("dtype", "factor"), [("f32", 1.01), ("f16", 1.01), ("q8", 1.3), ("q4", 1.3)])
+def test_one_wrong_tensor_is_found(dtype: str, factor: float, name: str, tmp_path: Path) -> None:
+    good = contents(dtype=dtype)
+    wrong = {name: good.weights(name) * np.float32(factor)}
     bad = replace(good, weights=lambda asked: wrong.get(asked, good.weights(asked)))
     report = replay(saved(tmp_path / "m.pygpt", bad, answers_of=good))
     assert report is not None
@@ -141,8 +174,8 @@ def test_the_first_layer_that_diverges_is_named(tmp_path: Path, monkeypatch: pyt
 
     file = saved(tmp_path / "m.pygpt", contents())
 
-    def other(a: Architecture, weights: Any, ids: list[int]) -> Trace:
-        return forward(a, lambda name: weights(name) * (1.1 if name == "h.1.mlp.down" else 1.0), ids)
+    def other(a: Architecture, weights: Any, ids: list[int], **more: Any) -> Trace:
+        return forward(a, lambda name: weights(name) * (1.1 if name == "h.1.mlp.down" else 1.0), ids, **more)
 
     monkeypatch.setattr(divergence, "forward", other)
     assert "layer 1" in first_diverging_layer(file, known(contents()).prompt)

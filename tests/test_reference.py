@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +129,40 @@ def test_log_sum_exp_does_not_overflow() -> None:
     np.testing.assert_allclose(
         log_sum_exp(np.array([[1000.0, 1000.0], [-1000.0, -2000.0]])), [1000 + np.log(2), -1000]
     )
+
+
+def test_every_product_and_nothing_else_is_rounded_under_its_name() -> None:
+    """Rounding what a matrix sees is the same as another input to it: asked for once for each product."""
+    weights = random_weights(ODD)
+    asked: list[tuple[str, tuple[int, ...]]] = []
+
+    def rounding(name: str, x: np.ndarray) -> np.ndarray:
+        asked.append((name, x.shape))
+        return 2 * x if name == "head" else x
+
+    exact = forward(ODD, weights.__getitem__, [1, 2, 3])
+    doubled = forward(ODD, weights.__getitem__, [1, 2, 3], [2], rounding)
+    parts = [("attn.qkv", 26), ("attn.proj", 30), ("mlp.up", 26), ("mlp.down", 37)]
+    layers = [(f"h.{i}.{part}", (3, width)) for i in range(3) for part, width in parts]
+    assert asked == [*layers, ("head", (1, 26))]
+    bias = weights["head.bias"]
+    np.testing.assert_allclose(doubled.logits - bias, 2 * (exact.logits[2:] - bias), rtol=1e-12)
+    for mine, theirs in zip(doubled.states, exact.states, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_tied_head_is_rounded_as_wte_and_the_lookup_is_not() -> None:
+    tied = replace(ODD, tied_head=True, head_bias=False)
+    weights = random_weights(ODD)
+    names: list[str] = []
+
+    def rounding(name: str, x: np.ndarray) -> np.ndarray:
+        names.append(name)
+        return np.zeros_like(x)
+
+    trace = forward(tied, weights.__getitem__, [1, 2], rounding=rounding)
+    assert names[-1] == "wte"
+    assert names.count("wte") == 1
+    assert "wpe" not in names
+    np.testing.assert_array_equal(trace.states[0], weights["wte"][[1, 2]].astype(float) + weights["wpe"][:2])
+    assert not trace.logits.any()

@@ -8,6 +8,7 @@
 #include "bindings/errors.h"
 #include "bindings/module.h"
 #include "formats/formats.h"
+#include "formats/kv_types.h"
 #include "model/file.h"
 
 namespace pygpt {
@@ -206,6 +207,7 @@ void bind_file(py::module_& module) {
   module.def("tensor_specs", &specs_of, py::arg("config"));
   module.def("formats",
              [] { return std::vector<std::string>(WeightFormats::kNames.begin(), WeightFormats::kNames.end()); });
+  module.def("kv_dtypes", [] { return std::vector<std::string>(KvTypes::kNames.begin(), KvTypes::kNames.end()); });
   module.def(
       "crc32c",
       [](const py::buffer& data, uint32_t crc) {

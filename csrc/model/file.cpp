@@ -30,6 +30,22 @@ struct Descriptor {
   ~Descriptor() { close(number); }
 };
 
+/// Files up to this size are read into huge pages instead of mapped: 64 MiB take 15 ms, and a model that fits into the
+/// last cache runs 10 to 20 % faster without misses of the page table (docs/kernels.md).
+constexpr int64_t kSmallFile = 64 << 20;
+
+/// Memory for `size` bytes, in huge pages where the system gives them; null: there is none.
+std::byte* allocate_huge(int64_t size) {
+  constexpr int64_t kHugePage = 2 << 20;
+  const int64_t alignment = size >= kHugePage ? kHugePage : kAlignment;
+  const auto bytes = static_cast<size_t>(round_up(size, alignment));
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(alignment), bytes));
+#ifdef MADV_HUGEPAGE
+  if (memory != nullptr && alignment == kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);  // a wish
+#endif
+  return memory;
+}
+
 int open_regular(const std::string& path) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -52,7 +68,7 @@ FileBytes::FileBytes(const std::string& path, bool map) {
   }
   size_ = status.st_size;
   if (size_ == 0) return;
-  if (map) {
+  if (map && (size_ > kSmallFile || size_ > available_memory())) {
     map_file(file.number);
   } else {
     read_file(file.number);
@@ -71,8 +87,7 @@ void FileBytes::read_file(int descriptor) {
   const int64_t available = available_memory();
   if (size_ > available)
     throw OutOfMemory(join("the file needs ", size_, " bytes, ", available, " are available: open it with mmap=True"));
-  auto* memory =
-      static_cast<std::byte*>(std::aligned_alloc(kAlignment, static_cast<size_t>(round_up(size_, kAlignment))));
+  auto* memory = allocate_huge(size_);
   if (memory == nullptr) throw OutOfMemory(join("cannot allocate ", size_, " bytes: open the file with mmap=True"));
   std::unique_ptr<std::byte, FreeDeleter> owner(memory);
   for (int64_t done = 0; done < size_;) {

@@ -28,11 +28,14 @@ def isas() -> list[str]:
 def formats() -> list[str]:
     """Weight formats: "f32", "f16", "bf16", "q8", "q4"."""
 
+def kv_dtypes() -> list[str]:
+    """How keys and values may be stored: "f32", "f16", "bf16", "int8"."""
+
 def available_cpus() -> int:
     """CPUs that this process may use: affinity mask and cgroup quota, whichever is smaller; at least 1."""
 
 def pack(weights: NDArray[np.float32], kind: str, format: str) -> bytes:
-    """`weights` [n, k] as they lie in a file. kind: "matrix" (panels), "table" or "vector" (rows). ValueError if a value does not fit (f16 overflow)."""
+    """`weights` [n, k] as they lie in a file. kind: "matrix" (panels), "table" or "vector" (rows). ValueError if a value does not fit (f16 overflow), or if what is no matrix is to be quantised."""
 
 def unpack(data: Buffer, kind: str, format: str, rows: int, cols: int) -> NDArray[np.float32]:
     """The weights [rows, cols] back from a file's bytes, as the engine sees them."""
@@ -77,6 +80,8 @@ class ModelFile:
     def tensors(self) -> list[TensorInfo]: ...
     def blob(self, name: str) -> builtins.bytes: ...
     def tensor(self, name: str) -> NDArray[np.float32]: ...
+    def packed(self, name: str) -> builtins.bytes:
+        """A tensor's bytes as they lie in the file."""
     def verify(self) -> None:
         """Check every checksum. Raises ModelFileError that names the section."""
 

@@ -20,7 +20,7 @@ def matmul(
     first: int = 0,
     last: int = -1,
 ) -> Floats:
-    """x [rows, k] times w [n, k] packed in `format`, plus bias [n], plus y; only the panels [first, last) of 16 columns."""
+    """x [rows, k] (rounded to bytes, if the format is quantised) times w [n, k] packed in `format`, plus bias [n], plus y; only the panels [first, last) of 16 columns."""
 
 def layer_norm(
     x: Floats, gain: Floats, bias: Floats | None = None, epsilon: float = 1e-5, *, isa: str = ""
@@ -45,8 +45,15 @@ def attend(
     kv_dtype: str = "f32",
     isa: str = "",
     filler: float = 0.0,
+    together: int = 1,
 ) -> Floats:
-    """One causal head: q holds the last rows of the positions in k and v; `filler` is what lies in the cache behind them."""
+    """One causal head: q holds the last rows of the positions in k and v; `filler` is what lies in the cache behind them.
+
+    `together`: rows that one call attends, 1..6.
+    """
+
+def quantise(x: Floats, *, isa: str = "") -> tuple[NDArray[np.int8], Floats, NDArray[np.int32]]:
+    """What quantised matrices read of activations [rows, k]: bytes [rows, k], scales and starts [rows, groups of 64]."""
 
 def choose(logits: Floats, request: Request, output: Sequence[int] = ()) -> int:
     """The token that the request's rules choose after `output`; -1: a logit is not finite, -2: every token is forbidden."""

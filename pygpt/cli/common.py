@@ -64,7 +64,9 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         "-j", "--threads", type=int, metavar="N", help="workers (default: PYGPT_THREADS, or chosen)"
     )
     group.add_argument("--max-context", type=int, metavar="N", help="tokens of prompt and text at most")
-    group.add_argument("--kv-dtype", default="auto", metavar="TYPE", help="KV cache: auto, f32, f16, bf16, int8")
+    group.add_argument(
+        "--kv-dtype", default="auto", metavar="TYPE", help="KV cache: auto, f32, f16, bf16, int8"
+    )
     group.add_argument("--verify", default="auto", metavar="HOW", help="checksums: auto, full, header, off")
     group.add_argument(
         "--mmap",

@@ -45,7 +45,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-o", "--output", type=Path, metavar="PATH", help="file to write (default: beside SOURCE)"
     )
     parser.add_argument(
-        "--dtype", default="auto", metavar="NAME", help="f32, f16, bf16, q8, q4, q4_pure, or auto: bf16 if SOURCE is, else f16"
+        "--dtype",
+        default="auto",
+        metavar="NAME",
+        help="f32, f16, bf16, q8, q4, q4_pure, or auto: bf16 if SOURCE is, else f16",
     )
     parser.add_argument("--text", type=Path, metavar="FILE", help="training text, for its characters")
     parser.add_argument("--chars", metavar="STR", help="the characters themselves, in the order of their ids")

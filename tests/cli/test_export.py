@@ -17,6 +17,7 @@ import torch
 from pygpt import _core
 from pygpt.architecture import Architecture
 from pygpt.cli.main import main
+from pygpt.dtypes import DTYPES
 from pygpt.engine import Engine
 from pygpt.errors import ModelFileError
 from pygpt.file import Contents, write
@@ -80,6 +81,29 @@ def test_export_replaces_a_file_only_by_force(model_file: Path, capsys: pytest.C
     assert model_file.read_bytes() != before
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_export_to_every_dtype_and_back_by_verify(
+    dtype: str, run_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run_directory), "--dtype", dtype, "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert fields["dtype"] == fields["parity"]["dtype"] == dtype
+    path = str(run_directory.with_suffix(".pygpt"))
+    assert main(["verify", path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parity"]["dtype"] == dtype
+    assert main(["inspect", path]) == 0
+    words = capsys.readouterr().out.split()
+    assert set(dtype.split("_")[:1]) <= {word.strip(",") for word in words}
+
+
+def test_the_help_names_every_dtype(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["export", "--help"])
+    assert leaving.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(DTYPES)}, or auto" in said
+
+
 def test_export_says_what_to_know_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(Model(context_length=4, d_model=12, h=2, n_layers=1).state_dict(), tmp_path / "m.pt")
     assert main(["export", str(tmp_path / "m.pt"), "--n-head", "2", "--no-verify"]) == 0
@@ -93,7 +117,7 @@ def test_export_says_what_to_know_on_stderr(tmp_path: Path, capsys: pytest.Captu
     [
         ([], 2),
         (["missing.pt"], 3),
-        (["run", "--dtype", "q8"], 2),
+        (["run", "--dtype", "q8_0"], 2),
         (["run", "--dtpye", "f16"], 2),
         (["run", "-o", "nowhere/m.pygpt"], 1),
         (["run", "--chars", "abc"], 3),
@@ -146,6 +170,7 @@ def test_B8_ctrl_c_is_exit_code_130_and_leaves_the_old_file(run_directory: Path)
 import time
 import pygpt.exporter
 from pygpt.cli.main import main
+from pygpt.dtypes import DTYPES
 real = pygpt.exporter.write
 def slow(*args):
     real(*args)
@@ -200,7 +225,7 @@ def test_inspect_shows_escape_sequences_and_does_not_obey_them(
     file = _core.ModelFile(str(model_file))
     evil = Contents(
         architecture=Architecture.from_config(file.config),
-        format="f32",
+        dtype="f32",
         weights=file.tensor,
         blobs={"provenance.json": json.dumps({"family": "\x1b]0;owned\x07", "\u202ex": "\x9b2J"}).encode()},
     )
@@ -237,7 +262,7 @@ def test_verify_tells_a_damaged_file_from_a_wrong_one(
     file = _core.ModelFile(str(model_file))
     wrong = Contents(
         architecture=Architecture.from_config(file.config),
-        format="f32",
+        dtype="f32",
         weights=lambda name: file.tensor(name) * (1.05 if name == "h.1.mlp.up" else 1),
         blobs={"known_answers.json": file.blob("known_answers.json")},
     )
@@ -269,7 +294,7 @@ def crafted(model_file: Path, **blobs: str | bytes) -> str:
     path.touch()
     contents = Contents(
         architecture=Architecture.from_config(file.config),
-        format="f32",
+        dtype="f32",
         weights=file.tensor,
         blobs={name: text if isinstance(text, bytes) else text.encode() for name, text in named.items()},
     )

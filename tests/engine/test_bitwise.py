@@ -14,13 +14,15 @@ from odd_models import write_model
 
 from pygpt import _core
 from pygpt._core import testing
+from pygpt.dtypes import DTYPES
 
 BATCHES = (1, 2, 3, 8)
 THREADS = (1, 2, 3, 5)
 CHUNKS = (1, 7, 128, 1 << 20)  # the last one is all of the prompt
 
 # Heads that divide among the workers and that do not, odd widths, heads narrower than a panel and wider than
-# four, and a context of more than the 256 positions of one partial softmax.
+# four, and a context of more than the 256 positions of one partial softmax. For the quantised formats: rows
+# that end inside a group of 64, and a worker's heads that are whole groups (of two workers) and that are not.
 SHAPES: dict[str, dict[str, Any]] = {
     "long": {
         "n_layer": 1, "n_head": 4, "head_dim": 24, "d_model": 40, "d_ff": 50, "context_length": 280,
@@ -34,7 +36,22 @@ SHAPES: dict[str, dict[str, Any]] = {
         "n_layer": 2, "n_head": 5, "head_dim": 80, "d_model": 33, "d_ff": 64, "context_length": 40,
         "vocab_size": 61,
     },
+    "groups": {
+        "n_layer": 2, "n_head": 3, "head_dim": 24, "d_model": 72, "d_ff": 200, "context_length": 40,
+        "vocab_size": 130,
+    },
+    "whole": {
+        "n_layer": 2, "n_head": 4, "head_dim": 32, "d_model": 128, "d_ff": 192, "context_length": 40,
+        "vocab_size": 61, "tied_head": True, "activation": "relu",
+    },
 }  # fmt: skip
+
+QUANTISED = [dtype for dtype in DTYPES if dtype.startswith("q")]
+CASES = [
+    *itertools.product(("tied", "wide"), ("f32", "f16", "bf16")),
+    *itertools.product(("groups", "whole"), QUANTISED),
+    *[("tied", "q8"), ("wide", "q4"), ("long", "f16"), ("long", "q4")],
+]
 
 ISAS = pytest.mark.parametrize("isa", _core.isas())
 Files = Callable[[str, str], _core.ModelFile]
@@ -42,13 +59,13 @@ Files = Callable[[str, str], _core.ModelFile]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """A model by the name of its shape and its format."""
+    """A model by the name of its shape and its dtype."""
     folder = tmp_path_factory.mktemp("shapes")
 
-    def file(shape: str, format: str) -> _core.ModelFile:
-        path = folder / f"{shape}-{format}.pygpt"
+    def file(shape: str, dtype: str) -> _core.ModelFile:
+        path = folder / f"{shape}-{dtype}.pygpt"
         if not path.exists():
-            write_model(path, format=format, **SHAPES[shape])
+            write_model(path, dtype=dtype, **SHAPES[shape])
         return _core.ModelFile(str(path), verify="full")
 
     return file
@@ -86,11 +103,9 @@ def asked(k: int, longest: int, **more: Any) -> _core.Request:
 
 
 @ISAS
-@pytest.mark.parametrize(
-    ("shape", "format"), [("long", "f16"), *itertools.product(("tied", "wide"), _core.formats())]
-)
-def test_nothing_depends_on_batch_threads_or_chunk(shape: str, format: str, isa: str, files: Files) -> None:
-    file = files(shape, format)
+@pytest.mark.parametrize(("shape", "dtype"), CASES)
+def test_nothing_depends_on_batch_threads_or_chunk(shape: str, dtype: str, isa: str, files: Files) -> None:
+    file = files(shape, dtype)
     longest = SHAPES[shape]["context_length"] - 5
     requests = [asked(k, longest) for k in range(max(BATCHES))]
     alone_engine = _core.Engine(file, threads=1, isa=isa, max_running=1)
@@ -107,23 +122,59 @@ def test_nothing_depends_on_batch_threads_or_chunk(shape: str, format: str, isa:
 
 
 @ISAS
-@pytest.mark.parametrize("kv_dtype", _core.formats())
-def test_nothing_depends_on_chunks_with_any_type_of_cache(kv_dtype: str, isa: str, files: Files) -> None:
-    requests = [asked(k, 35) for k in range(3)]
+@pytest.mark.parametrize("kv_dtype", _core.kv_dtypes())
+@pytest.mark.parametrize(("shape", "dtype"), [("wide", "f32"), ("groups", "q4"), ("long", "q8")])
+def test_nothing_depends_on_chunks_with_any_type_of_cache(
+    shape: str, dtype: str, kv_dtype: str, isa: str, files: Files
+) -> None:
+    requests = [asked(k, SHAPES[shape]["context_length"] - 5) for k in range(3)]
     results = []
-    for threads, chunk in ((1, 1), (1, 1 << 20), (3, 7)):
+    for threads, chunk in ((1, 1), (1, 1 << 20), (2, 7), (3, 100)):
         engine = _core.Engine(
-            files("wide", "f32"), threads=threads, isa=isa, kv_dtype=kv_dtype, prefill_chunk=chunk
+            files(shape, dtype), threads=threads, isa=isa, kv_dtype=kv_dtype, prefill_chunk=chunk
         )
+        assert engine.info["kv_dtype"] == kv_dtype
         results.append([everything(event) for event in run(engine, requests)])
         engine.close()
-    assert results[0] == results[1] == results[2]
+    assert results.count(results[0]) == len(results)
+
+
+def test_every_type_of_cache_rounds_as_it_says(files: Files) -> None:
+    """Else they might all be the same one. Relatively to f32; int8 has 7 bits of each position's largest."""
+    request = asked(0, 275)
+    logits = {}
+    for kv_dtype in _core.kv_dtypes():
+        engine = _core.Engine(files("long", "f32"), kv_dtype=kv_dtype)
+        (event,) = run(engine, [request])
+        assert event.logits is not None
+        logits[kv_dtype] = event.logits.astype(np.float64)
+        engine.close()
+    size = np.abs(logits["f32"]).max()
+    off = {name: np.abs(each - logits["f32"]).max() / size for name, each in logits.items()}
+    assert 0 < off["f16"] < 2e-3
+    assert off["f16"] < off["bf16"] < 1.6e-2
+    assert off["f16"] < off["int8"] < 3e-2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kv_dtype"),
+    [("f32", "f32"), ("f16", "f16"), ("bf16", "bf16"), *((dtype, "f16") for dtype in QUANTISED)],
+)
+def test_the_cache_is_what_the_weights_are_and_f16_beside_bytes(
+    dtype: str, kv_dtype: str, files: Files
+) -> None:
+    engine = _core.Engine(files("tied", dtype))
+    assert engine.info["kv_dtype"] == kv_dtype
+    engine.close()
 
 
 @ISAS
-def test_a_prompt_and_a_continuation_of_it_have_the_same_logits(isa: str, files: Files) -> None:
+@pytest.mark.parametrize(("dtype", "kv_dtype"), [("f16", "auto"), ("q4", "int8"), ("q8", "auto")])
+def test_a_prompt_and_a_continuation_of_it_have_the_same_logits(
+    dtype: str, kv_dtype: str, isa: str, files: Files
+) -> None:
     """What was decoded token by token is what a prefill of the whole text says."""
-    engine = _core.Engine(files("long", "f16"), threads=2, isa=isa)
+    engine = _core.Engine(files("long", dtype), threads=2, isa=isa, kv_dtype=kv_dtype)
     (grown,) = run(engine, [_core.Request(prompt=prompt(250, 1), max_tokens=25, logprobs=3, seed=3)])
     text = prompt(250, 1) + grown.token_ids
     (whole,) = run(engine, [_core.Request(prompt=text, max_tokens=0, prompt_logprobs=3)])
@@ -224,10 +275,11 @@ def test_shift_is_dropping_half_and_running_anew_bit_for_bit(n_keep: int, isa: s
 
 
 @ISAS
-def test_two_openings_of_a_file_give_the_same_bits(isa: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["bf16", "q4"])
+def test_two_openings_of_a_file_give_the_same_bits(dtype: str, isa: str, tmp_path: Path) -> None:
     results = []
     for mmap in (True, False):
-        write_model(tmp_path / "model.pygpt", format="bf16", **SHAPES["wide"])
+        write_model(tmp_path / "model.pygpt", dtype=dtype, **SHAPES["wide"])
         engine = _core.Engine(_core.ModelFile(str(tmp_path / "model.pygpt"), mmap=mmap), threads=2, isa=isa)
         results.append(everything(run(engine, [asked(0, 30)])[0]))
         engine.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 
 import pygpt
 from pygpt import _core
+from pygpt.architecture import Architecture
+from pygpt.file import Contents, write
 from pygpt.model import Model, ModelConfig
 
 BUNDLED = resources.files("pygpt") / "models" / "shakespeare.pygpt"
@@ -106,6 +110,67 @@ def test_greedy_text_is_pytorchs_over_20_prompts_of_200_tokens(
             with torch.inference_mode():
                 likeliest = model(torch.tensor([[*start, *completion.token_ids]]))[0].argmax(dim=-1)
             assert completion.token_ids == likeliest[len(start) - 1 : -1].tolist()
+
+
+def unrounded(file: _core.ModelFile) -> Callable[[str], NDArray[np.float32]]:
+    """Weights that f16 has not rounded yet, as training left them: all that would be stored as this file's.
+    They are drawn from what rounds to each; another draw gives another model, as good as this one."""
+    kinds = {each.name: each.kind for each in file.tensors}
+
+    def weights(name: str) -> NDArray[np.float32]:
+        tensor = file.tensor(name)
+        if kinds[name] == "vector":
+            return tensor
+        rng = np.random.default_rng(_core.crc32c(name.encode()))
+        return (tensor * (1 + rng.uniform(-(2.0**-12), 2.0**-12, tensor.shape))).astype(np.float32)
+
+    return weights
+
+
+@pytest.fixture(scope="module")
+def loss(tmp_path_factory: pytest.TempPathFactory, real_text: str) -> Callable[[str], NDArray[np.float64]]:
+    """Nats a token of 84 windows over the whole of the text, 21,000 characters in all, by dtype.
+
+    The cache in f32: what is measured is the weights' format.
+    """
+    if "First Citizen:" not in real_text[:100]:
+        pytest.skip("the Shakespeare text is not here; name it by PYGPT_TEST_TEXT")
+    folder = tmp_path_factory.mktemp("dtypes")
+
+    @cache
+    def measure(dtype: str) -> NDArray[np.float64]:
+        path = folder / f"{dtype}.pygpt"
+        path.touch()
+        with resources.as_file(BUNDLED) as bundled:
+            file = _core.ModelFile(str(bundled))
+            blobs = {"tokenizer.json": file.blob("tokenizer.json")}
+            architecture = Architecture.from_config(file.config)
+            write(
+                path, Contents(architecture=architecture, dtype=dtype, weights=unrounded(file), blobs=blobs)
+            )
+        texts = prompts(real_text, 84, architecture.context_length)
+        assert sum(map(len, texts)) > 20_000
+        with pygpt.Engine(path, kv_dtype="f32") as engine:
+            return np.array([score.nll / len(score.logprobs) for score in engine.score(texts)])
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("dtype", "budget"), [("f16", 0.0002), ("bf16", 0.002), ("q8", 0.002), ("q4", 0.03), ("q4_pure", 0.06)]
+)
+def test_a_dtype_costs_no_more_loss_than_is_promised(
+    dtype: str, budget: float, loss: Callable[[str], NDArray[np.float64]]
+) -> None:
+    """Nats a token more than f32 on the same text, window by window: the noise of the text cancels.
+
+    f16, q8 and q4 are promises; bf16 is held to q8's, q4_pure to twice that of the mixture.
+    """
+    more = loss(dtype) - loss("f32")
+    noise = more.std() / np.sqrt(len(more))  # of the mean
+    assert more.any(), "nothing was rounded"
+    assert noise < budget / 3, "the mean says nothing"
+    assert abs(more.mean()) <= budget
 
 
 def test_what_is_bundled_reads_shakespeare_as_well_as_the_docs_say(real_text: str) -> None:

@@ -14,7 +14,10 @@ from odd_models import write_model
 
 import pygpt
 from pygpt import _core
+from pygpt.dtypes import DTYPES
+from pygpt.file import Contents
 from pygpt.model import Model
+from pygpt.parity import stored_budget
 from pygpt.reference import forward
 
 BUDGET = 1e-4  # of the largest |logit|: the promise
@@ -68,7 +71,7 @@ def test_f32_logits_are_those_of_pytorch(case: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("isa", _core.isas())
-@pytest.mark.parametrize("format", _core.formats())
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "shape",
     [
@@ -89,15 +92,20 @@ def test_f32_logits_are_those_of_pytorch(case: int, tmp_path: Path) -> None:
     ids=["odd", "one", "wide_heads", "long", "padded", "some_biases"],
 )
 def test_shapes_that_no_lecture_has_agree_with_the_float64_forward(
-    shape: dict[str, Any], format: str, isa: str, tmp_path: Path
+    shape: dict[str, Any], dtype: str, isa: str, tmp_path: Path
 ) -> None:
-    architecture = write_model(tmp_path / "model.pygpt", seed=3, format=format, **shape)
+    architecture = write_model(tmp_path / "model.pygpt", seed=3, dtype=dtype, **shape)
     file = _core.ModelFile(str(tmp_path / "model.pygpt"), verify="full")
     rng = np.random.default_rng(4)
     ids = rng.integers(0, architecture.vocab_size, architecture.context_length).tolist()
-    wanted = forward(architecture, file.tensor, ids).logits[:, : architecture.vocab_size]
+    contents = Contents(architecture=architecture, dtype=dtype, weights=file.tensor)
+    trace = forward(architecture, file.tensor, ids, rounding=contents.rounding)
+    wanted = trace.logits[:, : architecture.vocab_size]
     got = logits_of(file, ids, isa, kv_dtype="f32")  # so that nothing but the weights is rounded
-    assert np.abs(got - wanted).max() <= BUDGET * np.abs(wanted).max()
+    off = np.abs(got - wanted).max(axis=1) / np.abs(wanted).max()
+    assert off.max() <= stored_budget(dtype, architecture.n_layer)
+    # Where no activation lay at a tie, which binary32 may see elsewhere, there is no difference to speak of.
+    assert np.median(off) <= BUDGET
 
 
 @pytest.mark.parametrize("isa", _core.isas())

@@ -262,12 +262,22 @@ def _cases() -> list[Case]:
     add("A17", "misaligned", by_1=moved(WPE, 1), by_63=moved(WPE, 63), by_minus_1=moved(WPE, -1))
     add("A18", "truncated", one_byte=cut_and_consistent, a_tebibyte=word("blob tokenizer.json", 3, 1 << 40))
 
-    each("A19", "invalid_dtype", "format", ["q8", "f64", "F16", "fp16", "int8"], lambda v: word(WPE, 2, v))
-    add("A19", "invalid_dtype", vector=word("tensor ln_f.gain", 2, "f16"))
+    each(
+        "A19", "invalid_dtype", "format", ["f64", "F16", "fp16", "int8", "q4_pure"], lambda v: word(WPE, 2, v)
+    )
+    each("A19", "invalid_dtype", "table", ["q8", "q4"], lambda v: word(WPE, 2, v))
+    add(
+        "A19",
+        "invalid_dtype",
+        vector=word("tensor ln_f.gain", 2, "f16"),
+        bytes=word("tensor ln_f.gain", 2, "q8"),
+    )
     add(
         "A19",
         "size_mismatch",
         other_format=word(WPE, 2, "f32"),
+        matrix_in_bytes=word("tensor h.0.mlp.up", 2, "q8"),
+        matrix_in_half_bytes=word("tensor h.0.mlp.up", 2, "q4"),
         size=word(LAST, 6, 45),
         none=word(LAST, 6, 0),
     )

@@ -27,7 +27,7 @@ inline ByteScale byte_scale(const float* x, int width) {
   }
   const float largest = __builtin_bit_cast(float, most);
   if (largest < 1e-30f) return {};
-  return {largest / 127.0f, largest <= 3.4e38f ? 127.0f / largest : 0.0f};
+  return {largest / 127.0f, largest <= 3.40282347e38f ? 127.0f / largest : 0.0f};
 }
 
 inline int8_t to_byte(float x, float inverse) {

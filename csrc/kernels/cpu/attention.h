@@ -36,32 +36,39 @@ struct Span {
 
 using Scores = float[kPartialRows];
 
+inline constexpr int kPageVecs = kPageRows / Simd::kLanes;
+
 /// scores[r][at .. at + kVecs lanes] = scale * q[r] . k: broadcasts over head_dim, so that no sum crosses lanes.
 template <class Kv, int kRows, int kVecs>
 inline void score(const Span<Kv>& span, int64_t at, Scores* scores) {
-  const auto* k = span.k(at) + at % kPageRows;
+  const typename Kv::Element* k[kVecs];
+  for (int v = 0; v < kVecs; ++v) k[v] = span.k(at + v * Simd::kLanes) + (at + v * Simd::kLanes) % kPageRows;
   Vec sums[kRows][kVecs] = {};
   for (int d = 0; d < span.args.head_dim; ++d) {
     for (int v = 0; v < kVecs; ++v) {
-      const Vec keys = Simd::load(k + d * kPageRows + v * Simd::kLanes);
+      const Vec keys = Simd::load(k[v] + d * kPageRows);
       for (int r = 0; r < kRows; ++r)
         sums[r][v] = Simd::fma(Simd::broadcast(span.args.q[r][d]), keys, sums[r][v]);
     }
   }
   for (int v = 0; v < kVecs; ++v) {
+    const int64_t place = at + v * Simd::kLanes;
     Vec scale = Simd::broadcast(span.args.scale);
     if constexpr (Kv::kHasScales)
-      scale = scale * Simd::load(scales_of<Kv>(span.k(at), span.args.head_dim) + at % kPageRows + v * Simd::kLanes);
-    for (int r = 0; r < kRows; ++r) Simd::store(scores[r] + at + v * Simd::kLanes, sums[r][v] * scale);
+      scale = scale * Simd::load(scales_of<Kv>(span.k(place), span.args.head_dim) + place % kPageRows);
+    for (int r = 0; r < kRows; ++r) Simd::store(scores[r] + place, sums[r][v] * scale);
   }
 }
 
 template <class Kv, int kRows>
 inline void score_all(const Span<Kv>& span, Scores* scores) {
-  // As many positions at once as the registers hold sums for.
-  constexpr int kPageVecs = kPageRows / Simd::kLanes;
-  constexpr int kVecs = kRows <= 2 || kPageVecs < 2 ? kPageVecs : 2;
-  for (int64_t at = 0; at < span.padded(); at += kVecs * Simd::kLanes) score<Kv, kRows, kVecs>(span, at, scores);
+  // One row alone reads several pages at once: its sums would otherwise wait for each other.
+  constexpr int kPages = kRows > 1 ? 1 : kPageVecs >= 8 ? 1 : 8 / kPageVecs;
+  constexpr int kVecs = kRows <= 2 ? kPages * kPageVecs : 2;
+  int64_t at = 0;
+  for (; at + kVecs * Simd::kLanes <= span.padded(); at += kVecs * Simd::kLanes)
+    score<Kv, kRows, kVecs>(span, at, scores);
+  for (; at < span.padded(); at += kPageRows) score<Kv, kRows, kPageVecs>(span, at, scores);
 }
 
 /// scores[padded] to e^(score - largest), in place; from `count` on the weight is 0.

@@ -140,10 +140,10 @@ inline void some_rows(const MatmulArgs& args) {
       const int64_t depth = args.k - first < kPiece ? args.k - first : kPiece;
       for (int stream = 0; stream < kStreams; ++stream) {
         const Place place{args.first + i + stream * length, 0, first, depth};
-        // What this stream reads when its turn comes again. One tile alone finds enough of it by itself.
+        // What this stream reads when its turn comes again. A few rows alone find enough of it by themselves.
         const std::byte* next = first + kPiece < args.k ? block_of<Format>(args, place.panel, first + kPiece)
                                                         : block_of<Format>(args, place.panel + 1, 0);
-        if (tiles == 1) next = nullptr;
+        if (args.rows <= 4) next = nullptr;
         for (int64_t tile = 0; tile < tiles; ++tile) {
           const int64_t row = args.rows * tile / tiles;
           block_rows<Format, kTile>(args, place, block_of<Format>(args, place.panel, first), row,

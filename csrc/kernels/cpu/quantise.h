@@ -43,7 +43,7 @@ void quantise(const QuantiseArgs& args) noexcept {
   auto* starts = reinterpret_cast<int32_t*>(args.row + row.starts());
   for (int64_t group = args.first_group; group < args.last_group; ++group) {
     const float largest = largest_magnitude(args.x + group * kGroup);
-    const bool finite = largest <= 3.4e38f;  // else the scale alone carries it: infinity or NaN
+    const bool finite = largest <= 3.40282347e38f;  // else the scale alone carries it: infinity or NaN
     const float inverse = finite && largest >= kSmallest ? 127.0f / largest : 0.0f;
     scales[group] = largest >= kSmallest || !finite ? largest / 127.0f : 0.0f;
     const int32_t sum = finite ? quantise_group(args.x + group * kGroup, inverse, bytes + group * kGroup) : 0;

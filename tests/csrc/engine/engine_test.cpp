@@ -267,6 +267,39 @@ void a22_rows() {
 }
 const Test a22_rows_test{"A22: rows of activations that do not fit are refused, too", a22_rows};
 
+/// Odd widths: rows that end inside a group, heads that are whole groups of a worker and that are not.
+void every_format() {
+  for (const char* format : WeightFormats::kNames) {
+    for (const auto& [heads, width] : {std::pair{3, 5}, {2, 64}, {4, 24}}) {
+      const auto file = model({.n_layer = 2,
+                               .n_head = heads,
+                               .head_dim = width,
+                               .d_model = 70,
+                               .d_ff = 150,
+                               .context_length = 70,
+                               .vocab_size = 50,
+                               .padded_vocab_size = 53,
+                               .format = format});
+      for (const KernelTable* table : available_kernels()) {
+        std::vector<std::vector<int32_t>> first;
+        for (const auto& [threads, chunk] : {std::pair{1, 1}, {2, 70}, {3, 7}}) {
+          for (const char* kv_dtype : {"f16", "int8"}) {
+            Engine engine(file, {.threads = threads, .isa = table->isa, .kv_dtype = kv_dtype, .prefill_chunk = chunk});
+            std::vector<Request> requests;
+            for (int32_t seed = 0; seed < 9; ++seed) requests.push_back(request(seed));
+            const auto tokens = tokens_of(engine, requests);
+            if (std::string(kv_dtype) == "int8") continue;
+            if (first.empty()) first = tokens;
+            expect(tokens == first, join(format, " ", heads, " heads, ", table->isa, ", ", threads, " threads"));
+          }
+        }
+      }
+    }
+  }
+}
+const Test every_format_test{"every format runs on every ISA, and its tokens depend on neither threads nor chunk",
+                             every_format};
+
 void options() {
   const auto file = model();
   for (const EngineOptions& bad : std::vector<EngineOptions>{{.threads = -1},
@@ -279,7 +312,7 @@ void options() {
     expect_throws<Error>([&] { Engine(file, bad); });
   }
   expect_throws<DeviceError>([&] { Engine(file, {.isa = "vax"}); });
-  for (const char* kv_dtype : {"f32", "f16", "bf16"}) {
+  for (const char* kv_dtype : KvTypes::kNames) {
     for (const KernelTable* table : available_kernels()) {
       Engine engine(file, {.threads = 2,
                            .isa = table->isa,

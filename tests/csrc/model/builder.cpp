@@ -38,7 +38,8 @@ class Writer {
   void blob(const std::string& name, const std::string& bytes) { section("blob " + name, bytes); }
 
   void tensor(const std::string& name, TensorKind kind, int64_t rows, int64_t cols) {
-    const std::string format = kind == TensorKind::vector ? "f32" : shape_.format;
+    const bool storable = can_store(kind, WeightFormats::find(shape_.format).value());
+    const std::string format = kind == TensorKind::vector ? "f32" : storable ? shape_.format : "f16";
     const int id = WeightFormats::find(format).value();
     const auto weights = numbers(name, rows, cols);
     std::string bytes(static_cast<size_t>(packed_bytes(kind, id, rows, cols).value()), '\0');

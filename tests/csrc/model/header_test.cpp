@@ -328,9 +328,19 @@ const Test a15_a18_places_test{"A15 - A18: sections that overlap, leave holes, l
                                a15_a18_places};
 
 void a19_formats() {
-  for (const char* format : {"q8", "f64", "F16", "int8", "fp16", "f16x"})
+  for (const char* format : {"f64", "F16", "int8", "fp16", "f16x", "q4_pure"})
     expect_refused("invalid_dtype", patched("tensor wpe", 2, format), format);
-  expect_refused("invalid_dtype", patched("tensor ln_f.gain", 2, "f16"), "a vector is f32");
+  expect_says("has the format \"q5\"; this version knows f32, f16, bf16, q8, q4", "invalid_dtype",
+              patched("tensor h.0.mlp.up", 2, "q5"));
+  for (const char* format : {"f16", "q8", "q4"})
+    expect_refused("invalid_dtype", patched("tensor ln_f.gain", 2, format), "a vector is f32");
+  for (const char* format : {"q8", "q4"}) {
+    expect_says("a table must be f32, f16 or bf16", "invalid_dtype", patched("tensor wpe", 2, format));
+    expect_says("a table must be f32, f16 or bf16", "invalid_dtype", patched("tensor wte", 2, format));
+    expect_refused("size_mismatch", patched("tensor h.0.mlp.up", 2, format), "a matrix may, with its own size");
+    Parts tied = small_model({.tied_head = true, .format = format});
+    expect_equal(parse(tied.bytes()).tensors[0].format, WeightFormats::find(format).value(), "a tied wte is a matrix");
+  }
   expect_refused("size_mismatch", patched("tensor wpe", 2, "f32"));
   expect_refused("size_mismatch", patched("tensor wpe", 6, "0"));
 }

@@ -1,6 +1,7 @@
 #include "model/kv_cache.h"
 
 #include <set>
+#include <tuple>
 #include <vector>
 
 #include "check.h"
@@ -44,16 +45,19 @@ void truncate() {
 }
 const Test truncate_test{"truncating keeps the pages of the first positions and gives back the rest", truncate};
 
-/// Marks every element of every layer and head: k [head_dim][32], v [32][padded head_dim], none shared, all on cache
-/// lines.
+/// Marks every element of every layer and head: k [head_dim][32], v [32][padded head_dim], each with its scales behind
+/// it where the type has them; none shared, all on cache lines.
 void layout() {
-  for (const auto& [name, element] : {std::pair{"f32", 4}, {"f16", 2}, {"bf16", 2}}) {
+  constexpr std::tuple<const char*, int, int> kTypes[] = {
+      {"f32", 4, 0}, {"f16", 2, 0}, {"bf16", 2, 0}, {"int8", 1, kPageRows * 4}};
+  expect_equal(std::ssize(kTypes), std::ssize(KvTypes::kNames));
+  for (const auto& [name, element, scales] : kTypes) {
     for (const int64_t head_dim : {1, 5, 16, 17, 80}) {
       ModelConfig config;
       config.n_layer = 2;
       config.n_head = config.n_kv_head = 3;
       config.head_dim = head_dim;
-      const PageLayout page(config, WeightFormats::find(name).value());
+      const PageLayout page(config, KvTypes::find(name).value());
       std::vector<int> owners(static_cast<size_t>(page.page_bytes));
       const auto claim = [&](int64_t offset, int64_t bytes) {
         expect_equal(offset % 64, 0, "on a cache line");
@@ -63,8 +67,8 @@ void layout() {
       };
       for (int64_t layer = 0; layer < 2; ++layer) {
         for (int64_t head = 0; head < 3; ++head) {
-          claim(page.k_offset(layer, head), head_dim * kPageRows * element);
-          claim(page.v_offset(layer, head), config.padded_head_dim() * kPageRows * element);
+          claim(page.k_offset(layer, head), head_dim * kPageRows * element + scales);
+          claim(page.v_offset(layer, head), config.padded_head_dim() * kPageRows * element + scales);
         }
       }
     }
