@@ -96,7 +96,7 @@ def panel_by_panel(gate: Array, up: Array) -> Array:
     panels = -(-d_ff // PANEL)
     rows = np.zeros((2, panels * PANEL, d_model), np.float32)
     rows[0, :d_ff], rows[1, :d_ff] = gate, up
-    return rows.reshape(2, panels, PANEL, d_model).swapaxes(0, 1).reshape(-1, d_model)
+    return np.ascontiguousarray(rows.reshape(2, panels, PANEL, d_model).swapaxes(0, 1)).reshape(-1, d_model)
 
 
 def _split(read: Read, n_head: int) -> Read:

@@ -6,7 +6,7 @@ Source: https://github.com/huggingface/transformers, modeling_llama.py and confi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,11 +128,10 @@ def _config(source: Source) -> _Config:
 
 def _fields(source: Source) -> Mapping[str, Any]:
     """The fields of config.json, wherever the source has them."""
-    config = getattr(source.module, "config", None)
-    if hasattr(config, "to_dict"):
-        fields = config.to_dict()
-    else:
-        fields = source.extras if "hidden_size" in source.extras else source.extras.get("config")
+    to_dict = getattr(getattr(source.module, "config", None), "to_dict", None)
+    fields: Any = source.extras if "hidden_size" in source.extras else source.extras.get("config")
+    if callable(to_dict):
+        fields = to_dict()
     if not isinstance(fields, Mapping):
         message = (
             "config.json is not beside these weights; heads, rotary positions and norms are known from it"
@@ -226,7 +225,7 @@ def _architecture(source: Source, config: _Config, tokenizer: Tokenizer | None) 
     )
 
 
-def _qkv_reader(source: Source, a: Architecture) -> Any:
+def _qkv_reader(source: Source, a: Architecture) -> Callable[[int], Read]:
     """From a block to the reader of its `attn.qkv`."""
 
     def reader(layer: int) -> Read:
@@ -245,7 +244,7 @@ def _qkv_reader(source: Source, a: Architecture) -> Any:
     return reader
 
 
-def _up_reader(source: Source, a: Architecture) -> Any:
+def _up_reader(source: Source, a: Architecture) -> Callable[[int], Read]:
     """From a block to the reader of its `mlp.up`."""
 
     def reader(layer: int) -> Read:

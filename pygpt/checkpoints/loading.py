@@ -73,6 +73,9 @@ def _load_path(path: Path) -> Source:
 
 
 def _load_directory(path: Path) -> Source:
+    index = path / "model.safetensors.index.json"
+    if index.is_file() and not (path / "model.safetensors").is_file():
+        return _load_shards(path, index)
     for name in ("model.safetensors", "ckpt.pt"):
         if (path / name).is_file():
             found = _load_path(path / name)
@@ -84,17 +87,38 @@ def _load_directory(path: Path) -> Source:
     return _load_path(files[0])
 
 
+def _load_shards(path: Path, index: Path) -> Source:
+    """A model in several safetensors files, of which the index tells which tensor lies in which."""
+    places = _json(index).get("weight_map")
+    places = places if isinstance(places, dict) else {}
+    names = sorted({name if isinstance(name, str) else repr(name) for name in places.values()})
+    tensors: dict[str, StoredTensor] = {}
+    for name in names:
+        if Path(name).name != name or "\0" in name or not (path / name).is_file():
+            raise ModelFileError(str(index), "missing", f"names the file {name!r}, which is not there")
+        tensors |= read_safetensors(path / name)
+    missing = sorted(places.keys() - tensors.keys())
+    if missing or not tensors:
+        message = f"names tensors that are in none of its files: {', '.join(missing[:5]) or 'none at all'}"
+        raise ModelFileError(str(index), "damaged", message)
+    files = (index, path / "config.json", *(path / name for name in names))
+    return Source(str(path), _strip(str(path), tensors), path, _sibling_config(index), files=files)
+
+
 def _sibling_config(path: Path) -> Mapping[str, Any]:
     """The config.json beside a safetensors file, which has room for tensors only."""
     config = path.parent / "config.json"
-    if not config.is_file():
-        return {}
-    if config.stat().st_size > MAX_CONFIG_BYTES:
-        raise ModelFileError(str(config), "damaged", f"is larger than {MAX_CONFIG_BYTES} bytes")
+    return _json(config) if config.is_file() else {}
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """The object that a JSON file holds; empty if it holds something else."""
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ModelFileError(str(path), "damaged", f"is larger than {MAX_CONFIG_BYTES} bytes")
     try:
-        fields = json.loads(config.read_text("utf-8"))
+        fields = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(str(config), "damaged", f"is not JSON: {error}") from error
+        raise ModelFileError(str(path), "damaged", f"is not JSON: {error}") from error
     return fields if isinstance(fields, dict) else {}
 
 

@@ -12,6 +12,7 @@ import small_models
 import torch
 from llama import LlamaConfig, LlamaForCausalLM, random_llama, save_llama
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 import pygpt
 from pygpt import _core
@@ -162,6 +163,45 @@ def test_a_number_of_heads_that_contradicts_the_config_is_refused(tmp_path: Path
     directory = save_llama(random_llama(), tmp_path / "llama")
     with pytest.raises(InvalidRequestError, match="6 heads"):
         read(directory, Options(tokenizer="none", n_head=3))
+
+
+def sharded(directory: Path) -> tuple[Path, dict[str, str]]:
+    """The same weights in two files, and which tensor lies in which."""
+    state = load_file(directory / "model.safetensors")
+    (directory / "model.safetensors").unlink()
+    names = sorted(state)
+    halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, own in halves.items():
+        save_file({name: state[name] for name in own}, directory / file)
+    places = {name: file for file, own in halves.items() for name in own}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return directory, places
+
+
+def test_a_model_in_several_files_is_the_same_model(tmp_path: Path) -> None:
+    whole = save_llama(random_llama(), tmp_path / "llama")
+    first = pygpt.export(whole, tmp_path / "first.pygpt", tokenizer="none", verify=False).read_bytes()
+    directory, _ = sharded(whole)
+    second = pygpt.export(directory, tmp_path / "second.pygpt", tokenizer="none", verify=False).read_bytes()
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "places", [{}, [], {"w": "../other.safetensors"}, {"w": "absent.safetensors"}, {"w": [3]}]
+)
+def test_an_index_that_lies_is_refused(places: Any, tmp_path: Path) -> None:
+    directory, _ = sharded(save_llama(random_llama(), tmp_path / "llama"))
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ModelFileError, match=r"index\.json"):
+        read(directory, Options(tokenizer="none"))
+
+
+def test_a_tensor_that_the_index_names_in_vain_is_named(tmp_path: Path) -> None:
+    directory, places = sharded(save_llama(random_llama(), tmp_path / "llama"))
+    index = {"weight_map": places | {"model.extra.weight": places["model.norm.weight"]}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelFileError, match=r"model\.extra\.weight"):
+        read(directory, Options(tokenizer="none"))
 
 
 def test_an_untied_head_that_is_missing_is_named(tmp_path: Path) -> None:
