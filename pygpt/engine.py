@@ -40,8 +40,8 @@ class Engine:
         threads: workers, or None: PYGPT_THREADS, else chosen from the CPUs that this process may use.
         max_context: tokens of prompt and completion at most, or None: the model's own context.
         kv_dtype: type of the KV cache: "auto", "f32", "f16", "bf16", "int8".
-        mmap: map the file (it must not be truncated while open; replacing it by export is safe), or read it. A
-            file of up to 64 MiB is always read.
+        mmap: map the file (it must not be truncated while open; replacing it by export is safe), or read it.
+            A file of up to 64 MiB is always read.
         verify: "full" checks every checksum, "header" the header's, "off" none; "auto" is full up to 64 MB.
 
     The environment's PYGPT_ISA forces the instruction set of the kernels.

@@ -62,7 +62,7 @@ def pack_matrix(weights: Floats, format: str) -> bytes:
 
 
 def quantised_bytes(format: str, rows: int, cols: int) -> int:
-    """Bytes of a quantised matrix: in each panel pairs of groups, scales first; the last may lack its second."""
+    """Bytes of a quantised matrix: in each panel pairs of groups, scales first; the last may be half."""
     groups = -(-cols // GROUP)
     panel = groups * GROUP * 16 // (1 if format == "q8" else 2) + -(-groups // 2) * 64
     return -(-rows // 16) * panel

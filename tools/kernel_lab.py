@@ -4,8 +4,9 @@
     python tools/kernel_lab.py --isa avx2 --formats q8 f32 --json lab.json
 
 One row is a stream of weights: GB/s, and the share of what `pygpt bench --machine`'s probe reads at the same
-size in the same round. Many rows are arithmetic: GMAC/s, and the share of the probe's multiply-adds (of floats,
-or of bytes for the quantised formats). Rounds alternate between probe and kernel; figures are medians.
+size in the same round. Many rows are arithmetic: GMAC/s, and the share of the probe's multiply-adds (of
+floats, or of bytes for the quantised formats). Rounds alternate between probe and kernel; figures
+are medians.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ def main() -> None:
     figures: list[Figure] = []
     print("| ISA | format | rows | n x k | rate | share |\n|---|---|---|---|---|---|")
     for isa in args.isa:
-        for format in args.formats:
-            for figure in [*stream(format, isa, args.rounds), *multiply(format, isa, args.rounds)]:
+        for name in args.formats:
+            for figure in [*stream(name, isa, args.rounds), *multiply(name, isa, args.rounds)]:
                 figures.append(figure)
                 print(figure.line(), flush=True)
     if args.json:

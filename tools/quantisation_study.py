@@ -197,19 +197,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("text", type=Path)
-    parser.add_argument("--model", type=Path, default=Path(pygpt.__file__).parent / "models/shakespeare.pygpt")
+    bundled = Path(pygpt.__file__).parent / "models/shakespeare.pygpt"
+    parser.add_argument("--model", type=Path, default=bundled)
     parser.add_argument("--windows", type=int, default=200, help="windows of the context's length (200)")
     args = parser.parse_args()
     study = Study(args.model, args.text.read_text(encoding="utf-8"), args.windows)
     exact = Way("", None, None)
     cases = [(1.0, ()), (30.0, ("norm",)), (30.0, ("hidden",)), (100.0, ("norm", "hidden"))]
     models = [study.planted(factor, where) for factor, where in cases]
-    base = study.loss(study.weights, lambda name: exact)
+    base = study.loss(study.weights, lambda _: exact)
     print(f"loss as stored: {base:.5f} nats a token; differences below:\n")
     titles = [f"x{factor:g} {' and '.join(where)}" if where else "no outliers" for factor, where in cases]
     print("| rounding | " + " | ".join(titles) + " |\n|---|" + "---|" * len(cases))
     for way in WAYS:
-        losses = [study.loss(weights, lambda name, way=way: way) - base for weights in models]  # type: ignore[misc]
+        losses = [study.loss(weights, lambda _, way=way: way) - base for weights in models]  # type: ignore[misc]
         print(f"| {way.name} | " + " | ".join(f"{loss:+.5f}" for loss in losses) + " |", flush=True)
     q8, q4 = WAYS[3], WAYS[-1]
     mixed = [

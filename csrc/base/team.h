@@ -58,8 +58,8 @@ class Team {
   const void* self_ = nullptr;
   bool stopping_ = false;
   int size_ = 1;
-  bool crowded_ = false;         // more workers than CPUs
-  std::vector<int> places_;      // the CPU of each worker; empty: wherever the system puts them
+  bool crowded_ = false;     // more workers than CPUs
+  std::vector<int> places_;  // the CPU of each worker; empty: wherever the system puts them
   std::vector<std::thread> helpers_;
 
   void wait_while(const std::atomic<uint32_t>& word, uint32_t value) noexcept;

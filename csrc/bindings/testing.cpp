@@ -233,7 +233,8 @@ Floats gate(const Floats& x, const std::string& name, const std::string& isa) {
 }
 
 /// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row
-/// r of q sees the first count - rows + r + 1 of them; `together` rows are attended in one call. What lies in the pages behind is `filler`.
+/// r of q sees the first count - rows + r + 1 of them; `together` rows are attended in one call. What lies in the pages
+/// behind is `filler`.
 Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype,
               const std::string& isa, float filler, int together) {
   want(together >= 1 && together <= kAttendRows, "together must be from 1 to the kernel's rows");
@@ -259,16 +260,22 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
     for (int column = 0; column < kPageRows; ++column) {
       const int64_t position = page * kPageRows + column;
       const bool real = position < count;
-      kernels.append[layout.type]({real ? keys.row(position) : fill.data(),
-                                   real ? values.row(position) : fill.data(),
+      kernels.append[layout.type]({real ? keys.row(position) : fill.data(), real ? values.row(position) : fill.data(),
                                    static_cast<int>(config.head_dim), column, memory.back().data(),
                                    memory.back().data() + layout.v_offset(0, 0)});
     }
   }
   Floats out({q.shape(0), q.shape(1)});
   for (py::ssize_t first = 0; first < q.shape(0); first += together) {
-    AttendArgs args{static_cast<int>(std::min<py::ssize_t>(together, q.shape(0) - first)), {}, {}, {}, pages.data(), 0,
-                    layout.v_offset(0, 0), static_cast<int>(config.head_dim), scale};
+    AttendArgs args{static_cast<int>(std::min<py::ssize_t>(together, q.shape(0) - first)),
+                    {},
+                    {},
+                    {},
+                    pages.data(),
+                    0,
+                    layout.v_offset(0, 0),
+                    static_cast<int>(config.head_dim),
+                    scale};
     for (int i = 0; i < args.rows; ++i) {
       args.q[i] = q.data(first + i, 0);
       args.out[i] = out.mutable_data(first + i, 0);

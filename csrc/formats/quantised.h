@@ -73,8 +73,8 @@ struct QuantisedFormat {
   }
 
   /// The inner product: sums[r][p] += x[r][k] * w[p][k] for k in [first, first + depth), whole groups. In a group, an
-  /// exact integer; over the groups, one chain of fused steps in ascending order. x: ByteRows of `k` activations; w: where the
-  /// pair of groups of weight `first` lies in each panel.
+  /// exact integer; over the groups, one chain of fused steps in ascending order. x: ByteRows of `k` activations; w:
+  /// where the pair of groups of weight `first` lies in each panel.
   template <class Simd, int kRows, int kPanels>
   [[gnu::always_inline]] static void accumulate(const std::byte* const (&x)[kRows], int64_t first, int64_t depth,
                                                 const std::byte* const (&w)[kPanels], int64_t k, const Ahead& ahead,
@@ -100,9 +100,8 @@ struct QuantisedFormat {
           const typename Simd::Vec w_scale = Simd::load(scales + v * Simd::kLanes);
           for (int r = 0; r < kRows; ++r) {
             const float* x_scales = reinterpret_cast<const float*>(x[r] + row.scales());
-            sums[r][p].v[v] =
-                Simd::fma(__builtin_convertvector(products[r][p].v[v], typename Simd::Vec),
-                          Simd::broadcast(x_scales[at]) * w_scale, sums[r][p].v[v]);
+            sums[r][p].v[v] = Simd::fma(__builtin_convertvector(products[r][p].v[v], typename Simd::Vec),
+                                        Simd::broadcast(x_scales[at]) * w_scale, sums[r][p].v[v]);
           }
         }
       }

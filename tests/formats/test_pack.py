@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from naive_formats import (
-    GROUP,
     PLAIN,
     QUANTISED,
     bf16_bits,

@@ -21,9 +21,9 @@ Forward::Forward(CpuBackend& backend, const Batch& batch, Results& results)
     for (const int32_t page : sequence.pages) pages.push_back(backend.pages_[static_cast<size_t>(page)].data());
   }
   for (int64_t row = 0; row < rows_; ++row) {
-    const bool follows = !runs_.empty() && runs_.back().last - runs_.back().first < kAttendRows &&
-                         batch.rows[static_cast<size_t>(row)].sequence ==
-                             batch.rows[static_cast<size_t>(runs_.back().first)].sequence;
+    const bool follows =
+        !runs_.empty() && runs_.back().last - runs_.back().first < kAttendRows &&
+        batch.rows[static_cast<size_t>(row)].sequence == batch.rows[static_cast<size_t>(runs_.back().first)].sequence;
     if (follows) {
       ++runs_.back().last;
     } else {

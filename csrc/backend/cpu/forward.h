@@ -53,8 +53,8 @@ class Forward {
   Results& results_;
   int64_t rows_;
   int workers_;
-  std::vector<Range> runs_;                           // rows of one sequence that follow each other, few enough to attend
-  std::vector<int64_t> outputs_;                      // rows that want something
+  std::vector<Range> runs_;       // rows of one sequence that follow each other, few enough to attend
+  std::vector<int64_t> outputs_;  // rows that want something
   std::vector<std::vector<const std::byte*>> pages_;  // by sequence: where its pages lie
 };
 

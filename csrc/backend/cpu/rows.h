@@ -49,8 +49,7 @@ struct Activations {
 
   /// Bytes of memory of one row.
   static constexpr int64_t row_bytes(int64_t width, bool quantised) {
-    return Rows::stride_for(FloatRows::bytes_for(width)) +
-           (quantised ? Rows::stride_for(ByteRow(width).size()) : 0);
+    return Rows::stride_for(FloatRows::bytes_for(width)) + (quantised ? Rows::stride_for(ByteRow(width).size()) : 0);
   }
 
   Input input(bool quantised) noexcept {

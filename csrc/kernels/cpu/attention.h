@@ -47,8 +47,7 @@ inline void score(const Span<Kv>& span, int64_t at, Scores* scores) {
   for (int d = 0; d < span.args.head_dim; ++d) {
     for (int v = 0; v < kVecs; ++v) {
       const Vec keys = Simd::load(k[v] + d * kPageRows);
-      for (int r = 0; r < kRows; ++r)
-        sums[r][v] = Simd::fma(Simd::broadcast(span.args.q[r][d]), keys, sums[r][v]);
+      for (int r = 0; r < kRows; ++r) sums[r][v] = Simd::fma(Simd::broadcast(span.args.q[r][d]), keys, sums[r][v]);
     }
   }
   for (int v = 0; v < kVecs; ++v) {

@@ -6,8 +6,8 @@
 namespace pygpt {
 namespace {
 
-/// The sum of (x[i] - shift)^power for power 1 or 2: four vectors of partial sums, so that the additions do not wait for
-/// each other, then what is left over.
+/// The sum of (x[i] - shift)^power for power 1 or 2: four vectors of partial sums, so that the additions do not wait
+/// for each other, then what is left over.
 template <int kPower>
 inline float sum_of_powers(const float* x, int64_t width, float shift) {
   constexpr int kChains = 4;

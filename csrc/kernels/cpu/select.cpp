@@ -12,8 +12,8 @@ namespace pygpt {
 
 namespace {
 
-/// Lets avx512 multiply f16 weights with avx2's kernel: Zen 4 converts halves faster eight at a time (80 GB/s against 52
-/// from its second cache), and a chain of fused steps has the same bits at any width.
+/// Lets avx512 multiply f16 weights with avx2's kernel: Zen 4 converts halves faster eight at a time (80 GB/s against
+/// 52 from its second cache), and a chain of fused steps has the same bits at any width.
 void lend_halves(std::vector<const KernelTable*>& tables) {
   if (tables.size() < 2 || tables[0]->isa != std::string("avx512") || tables[1]->isa != std::string("avx2")) return;
   static KernelTable mixed = *tables[0];

@@ -108,9 +108,9 @@ struct ProbeTable {
   /// bytes: a multiple of 64 * streams.
   uint32_t (*read)(const std::byte* from, int64_t bytes, int streams, bool prefetch) noexcept;
   float (*fma)(int64_t iterations) noexcept;
-  int64_t fma_flops;                             // floating-point operations of an iteration
+  int64_t fma_flops;  // floating-point operations of an iteration
   int32_t (*dot8)(int64_t iterations) noexcept;
-  int64_t dot8_ops;                              // multiplications and additions of an iteration
+  int64_t dot8_ops;  // multiplications and additions of an iteration
 };
 
 struct KernelTable {

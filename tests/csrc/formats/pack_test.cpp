@@ -101,8 +101,7 @@ int naive_level(int format, const std::vector<std::byte>& packed, int64_t cols, 
 }
 
 float naive_scale(int format, const std::vector<std::byte>& packed, int64_t cols, int64_t row, int64_t k) {
-  const std::byte* scales =
-      packed.data() + row / 16 * naive_panel_bytes(format, cols) + naive_pair(format, k);
+  const std::byte* scales = packed.data() + row / 16 * naive_panel_bytes(format, cols) + naive_pair(format, k);
   uint16_t bits = 0;
   std::memcpy(&bits, scales + (k / 64 % 2 * 16 + row % 16) * 2, 2);
   return to_float(Half{bits});

@@ -63,9 +63,7 @@ struct Simd {
   static void prefetch(const std::byte* at) { asm volatile("prefetcht0 %0" : : "m"(*at)); }
 
   static Bytes load_bytes(const std::byte* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
-  static void store_bytes(std::byte* to, Bytes value) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value);
-  }
+  static void store_bytes(std::byte* to, Bytes value) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value); }
   static void load_nibbles(const std::byte* from, const uint8_t (&levels)[16], Bytes& low, Bytes& high) {
     const __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(levels)));
     const __m256i mask = _mm256_set1_epi8(15);
