@@ -159,7 +159,9 @@ def file_dtype(file: _core.ModelFile) -> str:
     formats = {tensor.format for tensor in file.tensors if tensor.kind == "matrix"}
     if "q4" in formats:
         return "q4_pure" if formats == {"q4"} else "q4"
-    return formats.pop()
+    return next(
+        dtype for dtype in ("q8", "bf16", "f16", "f32") if dtype in formats
+    )  # the least exact decides
 
 
 def compare(

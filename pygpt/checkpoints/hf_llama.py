@@ -15,6 +15,7 @@ from pygpt.architecture import Architecture
 from pygpt.checkpoints import torch_file, vocabulary
 from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names, head_by_head, panel_by_panel
+from pygpt.kinds import MAX_FLOAT32, shown
 from pygpt.tokenizer import Tokenizer
 
 # Our names (docs/format.md) and theirs, where one tensor is one tensor.
@@ -106,7 +107,7 @@ def _config(source: Source) -> _Config:
     stops = fields.get("eos_token_id")
     start = fields.get("bos_token_id")
     activation = fields.get("hidden_act", "silu")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         known = ", ".join(_ACTIVATIONS)
         raise source.error("unsupported_family", f"hidden_act is {activation!r}; there are {known}", "config")
     return _Config(
@@ -163,7 +164,10 @@ def _theta(source: Source, fields: Mapping[str, Any]) -> float:
         if kind != "default":
             message = f"{key} is {kind!r}: scaled rotary positions are not supported yet, plain ones are"
             raise source.error("unsupported_family", message, "config")
-    both = {"rope_theta": fields.get("rope_theta"), **parameters}
+    both = {
+        **{key: fields[key] for key in ("rope_theta", "partial_rotary_factor") if key in fields},
+        **parameters,
+    }
     if both.get("partial_rotary_factor", 1.0) != 1.0:
         raise source.error(
             "unsupported_family", "partial_rotary_factor is not 1, not supported yet", "config"
@@ -182,8 +186,8 @@ def _integer(source: Source, fields: Mapping[str, Any], key: str, default: int |
 def _real(source: Source, fields: Mapping[str, Any], key: str, default: float) -> float:
     value = fields.get(key)
     value = default if value is None else value
-    if type(value) not in (int, float) or not value > 0:
-        raise source.error("damaged", f"{key} is {value!r}", "config")
+    if type(value) not in (int, float) or not 0 < value < MAX_FLOAT32:
+        raise source.error("damaged", f"{key} is {shown(value)}", "config")
     return float(value)
 
 

@@ -59,6 +59,11 @@ def _machine(arguments: argparse.Namespace) -> int:
 
     if arguments.model is not None or arguments.picture is not None:
         raise InvalidRequestError("--machine", "measures no model: leave out MODEL and --picture")
+    said = {"--batch": arguments.batch != 8, "--tokens": arguments.tokens, "--force": arguments.force}
+    said |= {"--prompt-tokens": arguments.prompt_tokens, "--max-context": arguments.max_context}
+    for flag, value in said.items():
+        if value not in (None, False):
+            raise InvalidRequestError(flag, "is about a model, and --machine measures none")
     threads = None if arguments.threads is None else [arguments.threads]
     with progress_bar() as progress:
         limits = machine(threads, repeats=arguments.repeats, progress=progress)
@@ -114,6 +119,8 @@ def _check_picture(arguments: argparse.Namespace) -> None:
     check_matplotlib()
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not arguments.force:
         raise InvalidRequestError("--picture", f"{path} exists; --force replaces it")
 

@@ -164,3 +164,13 @@ def test_what_is_not_finite_in_the_cache_is_not_lost(isa: str, kv_dtype: str, ba
     q, k, v = head(rng, 1, 40, 24)
     {"k": k, "v": v}[of][11, 3] = bad
     assert not np.isfinite(testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa)).all()
+
+
+def test_what_a_later_position_holds_reaches_no_earlier_row(isa: str, kv_dtype: str, rng: Generator) -> None:
+    q, k, v = head(rng, 6, 40, 16)
+    v[37] = np.inf if kv_dtype in ("f32", "int8") else 1e30  # the fourth row is the first to see it
+    for together in range(1, 7):
+        got = testing.attend(q, k, v, 0.25, kv_dtype=kv_dtype, isa=isa, together=together)
+        alone = testing.attend(q, k, v, 0.25, kv_dtype=kv_dtype, isa=isa)
+        assert np.isfinite(got[:3]).all()
+        np.testing.assert_array_equal(got, alone)

@@ -80,7 +80,7 @@ def test_H2_Ctrl_C_stops_the_answer_and_keeps_the_chat(terminal: Terminal, chat_
         child.expect("stopped")
         child.expect("ROMEO:")
     child.send("/context\r")
-    child.expect("4 messages")
+    child.expect("[24] messages")  # two, if the first answer had filled the context before it was stopped
     child.expect("ROMEO:")  # between prompts the terminal itself takes Ctrl-D
     child.sendeof()
     assert exit_code(child) == 0

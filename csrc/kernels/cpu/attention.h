@@ -1,7 +1,7 @@
 #pragma once
 // softmax(scale q k^T) v for rows that read the same pages: neighbours in a prompt, heads of a group, or one alone.
 // A row's result does not depend on the rows beside it: each score is one chain over head_dim, each output one chain
-// over positions, and a position that a row may not see has the weight 0.
+// over the positions that the row may see.
 
 #include "kernels/cpu/append.h"
 #include "kernels/cpu/math.h"
@@ -95,14 +95,32 @@ inline void scale_weights(const Span<Kv>& span, Scores* weights) {
   }
 }
 
-/// out[r][column .. column + kVecs lanes] = sum over positions of weight * v, in ascending order of position.
+/// Adds one position for the rows that see it.
+template <class Kv, int kRows, int kVecs>
+[[gnu::always_inline]] inline void weigh_own(const Span<Kv>& span, const Scores* weights, int64_t position,
+                                             int64_t column, Vec (&sums)[kRows][kVecs]) {
+  const auto* v = span.v(position) + position % kPageRows * span.v_width() + column;
+  for (int r = 0; r < kRows; ++r) {
+    if (span.first + position >= span.args.counts[r]) continue;
+    for (int x = 0; x < kVecs; ++x)
+      sums[r][x] = Simd::fma(Simd::broadcast(weights[r][position]), Simd::load(v + x * Simd::kLanes), sums[r][x]);
+  }
+}
+
+/// out[r][column .. column + kVecs lanes] = sum over positions of weight * v, in ascending order of position. No row
+/// touches a v that it may not see: that could be infinite.
 template <class Kv, int kRows, int kVecs>
 inline void weigh_values(const Span<Kv>& span, const Scores* weights, int64_t column, float (*out)[kMaxHeadDim]) {
   Vec sums[kRows][kVecs] = {};
+  const int64_t common = span.args.counts[0] - span.first;  // positions that every row sees
   for (int64_t page = 0; page < span.count; page += kPageRows) {
     const auto* v = span.v(page) + column;
     const int64_t rows = span.count - page < kPageRows ? span.count - page : kPageRows;
     for (int64_t i = 0; i < rows; ++i) {
+      if (kRows > 1 && page + i >= common) {
+        weigh_own<Kv, kRows, kVecs>(span, weights, page + i, column, sums);
+        continue;
+      }
       for (int x = 0; x < kVecs; ++x) {
         const Vec values = Simd::load(v + i * span.v_width() + x * Simd::kLanes);
         for (int r = 0; r < kRows; ++r)

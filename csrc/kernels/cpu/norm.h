@@ -38,6 +38,8 @@ inline void norm_about(float mean, const NormArgs& args) {
     if (args.bias != nullptr) value = value + Simd::load(args.bias + i);
     Simd::store(args.out + i, value);
   }
+  // Whatever lies behind x: a row that is not finite may have left its mark there.
+  for (int64_t i = args.width; i < round_up(args.width, kPanel); ++i) args.out[i] = 0.0f;
 }
 
 void layer_norm(const NormArgs& args) noexcept {

@@ -46,6 +46,7 @@ void quantise(const QuantiseArgs& args) noexcept {
     const bool finite = largest <= 3.40282347e38f;  // else the scale alone carries it: infinity or NaN
     const float inverse = finite && largest >= kSmallest ? 127.0f / largest : 0.0f;
     scales[group] = largest >= kSmallest || !finite ? largest / 127.0f : 0.0f;
+    if (!finite) __builtin_memset(bytes + group * kGroup, 0, kGroup);
     const int32_t sum = finite ? quantise_group(args.x + group * kGroup, inverse, bytes + group * kGroup) : 0;
     starts[group] = -kZeroPoint * sum;
   }
