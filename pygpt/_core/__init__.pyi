@@ -23,7 +23,7 @@ def crc32c(data: Buffer, crc: int = 0) -> int:
     """CRC-32C (Castagnoli) of `data`, continued from `crc`. RFC 3720, appendix B.4."""
 
 def isas() -> list[str]:
-    """Instruction sets that this machine can run, best first: "avx2", "generic"."""
+    """Instruction sets that this machine can run, best first: "avx512", "avx2", "generic"."""
 
 def formats() -> list[str]:
     """Weight formats: "f32", "f16", "bf16", "q8", "q4"."""
