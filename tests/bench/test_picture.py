@@ -20,6 +20,7 @@ def test_it_is_a_png(report: ModelReport, tmp_path: Path) -> None:
 
 def test_a_name_is_no_formula(report: ModelReport, tmp_path: Path) -> None:
     draw(replace(report, info={**report.info, "path": "/a/$x^{$.pygpt"}), tmp_path / "odd.png")
+    assert (tmp_path / "odd.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
 def test_its_lines_are_the_measured_limits(report: ModelReport) -> None:
