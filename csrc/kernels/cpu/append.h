@@ -1,6 +1,7 @@
 #pragma once
 
 #include "formats/kv_types.h"
+#include "kernels/cpu/byte_scale.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/table.h"
 
@@ -13,21 +14,13 @@ inline const float* scales_of(const typename Kv::Element* page, int64_t width) {
   return reinterpret_cast<const float*>(page + width * kPageRows);
 }
 
-/// scale = max |x| / 127, and its inverse; 0 and 0 for a row of zeros.
-struct ByteScale {
-  float scale = 0;
-  float inverse = 0;
-};
-
 inline ByteScale byte_scale(const float* x, int width) {
   int32_t most = 0;  // as integers, so that a NaN is not lost
   for (int i = 0; i < width; ++i) {
     const int32_t magnitude = __builtin_bit_cast(int32_t, x[i]) & 0x7fffffff;
     most = magnitude > most ? magnitude : most;
   }
-  const float largest = __builtin_bit_cast(float, most);
-  if (largest < 1e-30f) return {};
-  return {largest / 127.0f, largest <= 3.40282347e38f ? 127.0f / largest : 0.0f};
+  return byte_scale(__builtin_bit_cast(float, most));
 }
 
 inline int8_t to_byte(float x, float inverse) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "formats/byte_row.h"
+#include "kernels/cpu/byte_scale.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/table.h"
 
@@ -33,9 +34,6 @@ inline int32_t quantise_group(const float* x, float inverse, int8_t* bytes) {
   return static_cast<int32_t>(sum_lanes(sums));  // of whole numbers, each at most 127: exact
 }
 
-/// What is smaller than this in every place of a group counts as zero: its scale would have no inverse.
-inline constexpr float kSmallest = 1e-30f;
-
 void quantise(const QuantiseArgs& args) noexcept {
   const ByteRow row(args.k);
   auto* bytes = reinterpret_cast<int8_t*>(args.row);
@@ -43,11 +41,11 @@ void quantise(const QuantiseArgs& args) noexcept {
   auto* starts = reinterpret_cast<int32_t*>(args.row + row.starts());
   for (int64_t group = args.first_group; group < args.last_group; ++group) {
     const float largest = largest_magnitude(args.x + group * kGroup);
-    const bool finite = largest <= 3.40282347e38f;  // else the scale alone carries it: infinity or NaN
-    const float inverse = finite && largest >= kSmallest ? 127.0f / largest : 0.0f;
-    scales[group] = largest >= kSmallest || !finite ? largest / 127.0f : 0.0f;
+    const bool finite = largest <= kLargestFinite;
+    const ByteScale scale = byte_scale(largest);
+    scales[group] = scale.scale;
     if (!finite) __builtin_memset(bytes + group * kGroup, 0, kGroup);
-    const int32_t sum = finite ? quantise_group(args.x + group * kGroup, inverse, bytes + group * kGroup) : 0;
+    const int32_t sum = finite ? quantise_group(args.x + group * kGroup, scale.inverse, bytes + group * kGroup) : 0;
     starts[group] = -kZeroPoint * sum;
   }
 }
