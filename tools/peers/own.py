@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pygpt
+import pygpt._core  # what the package loads only when it is used
 from peers import shapes
 from peers.base import Generated, Runner, UnavailableError
 from peers.shapes import Shape
