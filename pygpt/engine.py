@@ -149,7 +149,7 @@ class Engine:
         """
         template = self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
-        chosen = SamplingParams.from_keywords(keywords, params)
+        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
         return _grouped(self._complete([ids], chosen, template.stop), chosen.n)[0]
 
     def chat_stream(
@@ -164,7 +164,8 @@ class Engine:
         """As `chat`, in pieces as they come."""
         template = self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
-        return self._stream(ids, SamplingParams.from_keywords(keywords, params), template.stop)
+        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
+        return self._stream(ids, chosen, template.stop)
 
     def score(self, texts: Prompts) -> list[Score]:
         """Log-probability of each text (or list of token ids) under the model, in nats.
