@@ -69,7 +69,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _tojson
         self.filters = {name: _guarded(name, self.filters[name]) for name in _ITEM_FILTERS | _TEXT_FILTERS}
         self.filters |= {"_counted": _counted, "_joined": _joined, "_weighed": _weighed}
-        self.tests = {name: _weighing(test) for name, test in self.tests.items()}
+        tests: dict[str, Any] = {**self.tests}
+        self.tests = {name: _weighing(test) for name, test in tests.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         if len(source) > MAX_SOURCE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tokenizers
@@ -37,17 +37,13 @@ class SilentGaps:
         self.bytes = frozenset(missing) if drops and self._byte_level else frozenset()
         self.any = bool(self.bytes) if self._byte_level else drops
 
-    def characters(self, text: Iterable[str]) -> set[str]:
+    def characters(self, text: str) -> set[str]:
         """Those of the text that have no token, once it is normalized."""
         if not self.any:
             return set()
         normalizer = self._tokenizer.normalizer
-        whole = "".join(text)
-        return {
-            each
-            for each in set(normalizer.normalize_str(whole) if normalizer else whole)
-            if self._lacks(each)
-        }
+        normal = normalizer.normalize_str(text) if normalizer else text
+        return {each for each in set(normal) if self._lacks(each)}
 
     def _lacks(self, character: str) -> bool:
         if character not in self._lacking:

@@ -201,6 +201,14 @@ class Tokenizer:
             return bytes(_BYTE_OF[character] for character in content)
         return content.encode()
 
+    def extent(self, ids: Sequence[int]) -> tuple[int, int]:
+        """Bytes (of UTF-8) and characters that the tokens stand for. One in several tokens counts where it
+        begins."""
+        parts = [self.bytes_of(token) for token in ids]
+        exact = [part for part in parts if part is not None]
+        content = b"".join(exact) if len(exact) == len(parts) else self.text_of(ids).encode()
+        return len(content), sum(byte & 0xC0 != 0x80 for byte in content)  # those that continue are 10xxxxxx
+
     def unknown_characters(self, text: str) -> set[str]:
         """The characters of a text that the vocabulary lacks."""
         if self._characters is not None:

@@ -34,7 +34,7 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping
     """
     _check(ranks, special_tokens)
     pairs = sorted(((rank, _parts(ranks, token)) for token, rank in ranks.items() if len(token) > 1))
-    merges = [tuple(map(written_bytes, parts)) for _, parts in pairs if len(parts) == 2]
+    merges = [(written_bytes(parts[0]), written_bytes(parts[1])) for _, parts in pairs if len(parts) == 2]
     vocabulary = {written_bytes(token): rank for token, rank in ranks.items()}
     words = _split(for_oniguruma(pattern))
     if sorted(ranks.values()) + sorted(special_tokens.values()) != list(
