@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tokenizers
@@ -25,6 +26,9 @@ class SilentGaps:
     ) -> None:
         self._tokenizer = tokenizer
         self._lacking: dict[str, bool] = {}
+        added = tokenizer.get_added_tokens_decoder().values()
+        self._added = _any_of(token.content for token in added)
+        self._words = _any_of(token.content for token in added if not token.special)
         model = description["model"]
         vocabulary = model.get("vocab", {})
         drops = model["type"] == "BPE" and model["unk_token"] is None
@@ -37,10 +41,12 @@ class SilentGaps:
         self.bytes = frozenset(missing) if drops and self._byte_level else frozenset()
         self.any = bool(self.bytes) if self._byte_level else drops
 
-    def characters(self, text: str) -> set[str]:
-        """Those of the text that have no token, once it is normalized."""
+    def characters(self, text: str, *, special_tokens: bool = False) -> set[str]:
+        """Those of the text that have no token, once it is normalized. What stands in an added token needs
+        none; in a special one, where those are read."""
         if not self.any:
             return set()
+        text = (self._added if special_tokens else self._words).sub("", text)
         normalizer = self._tokenizer.normalizer
         normal = normalizer.normalize_str(text) if normalizer else text
         return {each for each in set(normal) if self._lacks(each)}
@@ -59,3 +65,8 @@ class SilentGaps:
         words = splitter.pre_tokenize_str(character) if splitter else [(character, None)]
         tokens = self._tokenizer.encode(character, add_special_tokens=False).tokens
         return not set("".join(word for word, _ in words)) <= set("".join(tokens))
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted(map(re.escape, texts), key=len, reverse=True)
+    return re.compile("|".join(longest_first) or "(?!)")  # which matches nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from tokenizers import AddedToken
@@ -17,38 +18,42 @@ class SpecialTokens:
 
     def __init__(self, tokens: Sequence[AddedToken]) -> None:
         self.are_literal = not any(token.normalized for token in tokens)
-        longest_first = sorted(tokens, key=lambda token: len(token.content), reverse=True)
-        alternatives = "|".join(map(_pattern, longest_first)) or "(?!)"  # which matches nothing
-        self._pattern = re.compile(alternatives)
-        self._contents = [token.content for token in longest_first]
-        texts = [token.content for token in tokens]
-        self._beginnings = {text[:size] for text in texts for size in range(1, len(text))}
-        self._endings = {text[size:] for text in texts for size in range(1, len(text))}
-        self._longest = max(map(len, texts), default=0)
+        longest_first = sorted((re.escape(token.content) for token in tokens), key=len, reverse=True)
+        self._pattern = re.compile("|".join(longest_first) or "(?!)")  # which matches nothing
+        # Some take away the spaces before or behind them.
+        self._strips_before = {token.content for token in tokens if token.lstrip}
+        self._strips_behind = {token.content for token in tokens if token.rstrip}
+        self._sorted = sorted(token.content for token in tokens)
+        self._sorted_backwards = sorted(token.content[::-1] for token in tokens)
+        self._longest = max((len(token.content) for token in tokens), default=0)
 
     def split(self, text: str) -> Iterator[tuple[str, str | None]]:
         """Pairs of a plain text and the token behind it; None behind the last."""
-        place = 0
+        place, last = 0, ""
         for match in self._pattern.finditer(text):
-            yield text[place : match.start()], next(c for c in self._contents if c in match[0])
-            place = match.end()
-        yield text[place:], None
+            token = match[0]
+            part = text[place : match.start()]
+            part = part.lstrip() if last in self._strips_behind else part
+            yield part.rstrip() if token in self._strips_before else part, token
+            place, last = match.end(), token
+        yield text[place:].lstrip() if last in self._strips_behind else text[place:], None
 
     def broken_up(self, text: str, mark: str) -> str:
         """The text with marks in everything that looks like a token. Templates strip the spaces around a
         text, so what would touch their own characters then is marked too."""
         text = self._pattern.sub(lambda match: f"{mark}{mark.join(match[0])}{mark}", text)
         inner = text.strip()
+        begin = text.index(inner)
+        end = begin + len(inner)
         sizes = range(1, min(self._longest, len(inner) + 1))
-        if any(inner[-size:] in self._beginnings for size in sizes):
-            end = text.index(inner) + len(inner)
+        if any(_goes_on(inner[-size:], self._sorted) for size in sizes):
             text = text[:end] + mark + text[end:]
-        if any(inner[:size] in self._endings for size in sizes):
-            begin = text.index(inner)
+        if any(_goes_on(inner[:size][::-1], self._sorted_backwards) for size in sizes):
             text = text[:begin] + mark + text[begin:]
         return text
 
 
-def _pattern(token: AddedToken) -> str:
-    """A token, with the spaces around it that it takes away."""
-    return (r"\s*" if token.lstrip else "") + re.escape(token.content) + (r"\s*" if token.rstrip else "")
+def _goes_on(beginning: str, texts: Sequence[str]) -> bool:
+    """Whether one of the texts, which are sorted, begins so and is longer."""
+    place = bisect_right(texts, beginning)
+    return place < len(texts) and texts[place].startswith(beginning)

@@ -126,18 +126,15 @@ class Tokenizer:
                 f"has a lone surrogate, {text[error.start]!a}, at position {error.start}: no Unicode text",
             ) from None
         with library_faults(param, f"the tokenizer cannot read {shown(text)}"), self._lock:
-            self._tokenizer.encode_special_tokens = not allow_special
-            encoding = self._tokenizer.encode(text, add_special_tokens=False)
-            lacking = self._gaps.characters(text)
+            if self._tokenizer.encode_special_tokens is allow_special:
+                self._tokenizer.encode_special_tokens = not allow_special
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            lacking = self._gaps.characters(text, special_tokens=allow_special)
         if lacking:
             place = next((place for place, each in enumerate(text) if each in lacking), None)
-            what = (
-                _at(text, place)
-                if place is not None
-                else f"the character {min(lacking)!r} of it, normalized,"
-            )
+            normal = f"the character {min(lacking)!r} of it, normalized,"
+            what = normal if place is None else _at(text, place)
             raise InvalidRequestError(param, f"{what} has no token in this model's vocabulary")
-        ids: list[int] = encoding.ids
         return ids
 
     def encode_marked(self, text: str, mark: str, *, param: str = "text") -> list[int]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.architecture import Architecture
+from pygpt.checkpoints.tokenizer_files import files_of
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.kinds import checked_int, shown
 from pygpt.tokenizer import Tokenizer
@@ -149,8 +150,8 @@ class Options:
     def files(self) -> tuple[Path, ...]:
         """The files that the caller names."""
         named = [os.fspath(each) for each in (self.text, self.meta, self.tokenizer) if is_path(each)]
-        inside = [file for each in named if os.path.isdir(each) for file in sorted(Path(each).iterdir())]
-        return tuple(path for path in (*map(Path, named), *inside) if os.path.isfile(path))
+        paths = [*map(Path, named), *(file for each in named for file in files_of(Path(each)))]
+        return tuple(path for path in paths if os.path.isfile(path))
 
     def check_heads(self, recorded: int) -> None:
         """n_head is for checkpoints that do not record it; one that contradicts the record is a mistake."""

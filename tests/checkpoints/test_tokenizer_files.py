@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llama import LlamaConfig, random_llama, save_llama
 from small_tokenizers import NASTY, hf_tokenizer
+from tokenizers import AddedToken, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
-from tokenizers import models, pre_tokenizers, trainers
 
 import pygpt
 from pygpt import InvalidRequestError, ModelFileError
@@ -186,6 +186,16 @@ def test_a_llama_takes_the_tokenizer_that_lies_beside_it(tmp_path: Path) -> None
         assert engine.tokenizer.encode(ENGLISH) == library.encode(ENGLISH).ids
 
 
+def test_a_file_that_the_export_reads_is_not_replaced_but_its_neighbour_is(tmp_path: Path) -> None:
+    library = hf_tokenizer("llama3", ENGLISH, SPECIAL, 300)
+    library.save(str(tmp_path / "tokenizer.json"))
+    source = nanogpt(tmp_path / "ckpt.pt", library.get_vocab_size())
+    for _ in range(2):
+        pygpt.export(source, tmp_path / "m.pygpt", tokenizer=tmp_path, verify=False)
+    with pytest.raises(InvalidRequestError, match="must not be replaced"):
+        pygpt.export(source, tmp_path / "tokenizer.json", tokenizer=tmp_path, verify=False)
+
+
 def dropping(kind: str) -> Library:
     """A BPE without a token for the unknown, trained on "hello world" alone."""
     tokenizer = Library(models.BPE())
@@ -208,6 +218,19 @@ def test_what_the_library_drops_without_a_word_is_an_error(kind: str, tmp_path: 
     assert ours.unknown_characters("hello x\u00e9") == {"x", "\u00e9"}
     with pytest.warns(UserWarning, match="no token for"):
         pygpt.export(nanogpt(tmp_path / "ckpt.pt", library.get_vocab_size()), tokenizer=library, verify=False)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "characters"])
+def test_an_added_token_needs_no_other(kind: str) -> None:
+    library = dropping(kind)
+    library.add_special_tokens([AddedToken("<|x|>", special=True, normalized=False)])
+    library.add_tokens([AddedToken("<q>", special=False, normalized=False)])
+    ours = Tokenizer.from_json(library.to_str())
+    ids = [library.token_to_id(token) for token in ("<|x|>", "<q>")]
+    assert ours.encode("<|x|><q>", allow_special=True) == ids
+    assert ours.encode("<q>") == ids[1:]
+    with pytest.raises(InvalidRequestError, match="'<'"):
+        ours.encode("<|x|>")
 
 
 def test_a_whole_byte_level_vocabulary_drops_nothing() -> None:
