@@ -137,9 +137,9 @@ def _within(name: str, value: int, most: int | None) -> int:
 
 
 def _check_ids(place: int, ids: Ids, vocab_size: int) -> None:
-    wrong = np.flatnonzero((ids < 0) | (ids >= vocab_size))
-    if len(wrong):
-        where = f"token {int(ids[wrong[0]])} at index {int(wrong[0])} of text {place}"
+    if len(ids) and not (ids.min() >= 0 and ids.max() < vocab_size):  # without a copy: a shard may be large
+        wrong = int(np.argmax((ids < 0) | (ids >= vocab_size)))
+        where = f"token {int(ids[wrong])} at index {wrong} of text {place}"
         raise InvalidRequestError(
             "texts",
             f"{where} is not in the model's vocabulary, 0..{vocab_size - 1}: it is of another tokenizer",
