@@ -14,6 +14,8 @@ from pygpt.tokenizer import Tokenizer
 
 _FILES = ("chat_template.jinja", "tokenizer_config.json", "generation_config.json")
 
+_MAX_STOPS = 16  # docs/format.md
+
 # nanochat's render_conversation, https://github.com/karpathy/nanochat, nanochat/tokenizer.py: turns alternate
 # and the user's comes first; what the system says stands in front of it. Its tools are not called here.
 NANOCHAT = """\
@@ -76,8 +78,8 @@ def described(
     turn = ChatTemplate(source, settings, tokenizer, path="chat_template.jinja").end_of_turn()
     special = tokenizer.special_tokens if tokenizer else {}
     stops = dict.fromkeys(each for each in (turn, *(ends or ())) if each in special)
-    settings = ({"stop": list(stops)} if stops else {}) | settings
-    blobs = {"chat_template.jinja": source.encode("utf-8")}
+    settings = ({"stop": list(stops)[:_MAX_STOPS]} if stops else {}) | settings
+    blobs = {"chat_template.jinja": source.encode("utf-8", "replace")}  # JSON can hold lone surrogates
     return blobs | ({"chat.json": json.dumps(settings).encode("ascii")} if settings else {})
 
 
@@ -103,10 +105,10 @@ def _source(directory: Path, fields: Mapping[str, Any]) -> tuple[str | None, tup
     template = fields.get("chat_template")
     if not isinstance(template, list):
         return template if isinstance(template, str) else None, ()
-    named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+    named = {str(each.get("name")): each.get("template") for each in template if isinstance(each, dict)}
     if isinstance(named.get("default"), str):
         return named["default"], ()
-    names = ", ".join(map(str, named))
+    names = ", ".join(named)
     return None, (
         f"no chat template: there are {names}, and none is called default; chat_template.jinja adds one",
     )
