@@ -66,7 +66,7 @@ def test_of_several_templates_the_default_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", '{"chat_template": 5}', '{"chat_template": [5]}', "\ufeff"]
+    "content", ["{", "[]", "{}", '{"chat_template": 5}', '{"chat_template": [5, {"name": [1]}]}', "\ufeff"]
 )
 def test_a_directory_without_a_usable_template_has_none(content: str, tmp_path: Path) -> None:
     assert chat_files.found(TOKENIZER, tmp_path) == ({}, ())
