@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ DEFAULT_TYPES: Mapping[str, type] = {
     "min_p": float,
     "repetition_penalty": float,
 }
+
+# Config lines that are left out where they say nothing new: n_kv_head, and those of these fields' defaults.
+_OPTIONAL = (
+    "rope_theta", "gate", "embedding_norm", "smear_width", "layer_lambdas", "value_layers",
+    "value_gate_width", "value_gate_scale", "backout_layer", "logit_cap",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,14 @@ class Architecture:
     mlp_bias: bool
     norm_bias: bool
     head_bias: bool
+    embedding_norm: bool = False
+    smear_width: int = 0  # columns that gate what a position takes of the one before it; 0: nothing
+    layer_lambdas: bool = False
+    value_layers: tuple[int, ...] = ()  # 0 or 1, taken in turn by the layers
+    value_gate_width: int = 0
+    value_gate_scale: float = 0.0
+    backout_layer: int | None = None
+    logit_cap: float = 0.0  # 0: logits are as they are
     start_token: int | None = None
     stop_tokens: tuple[int, ...] = ()
 
@@ -62,7 +76,8 @@ class Architecture:
     def from_config(cls, config: Mapping[str, Any]) -> Architecture:
         """The architecture of an opened file: `_core.ModelFile.config`."""
         values = {field.name: config[field.name] for field in fields(cls)}
-        return cls(**(values | {"stop_tokens": tuple(values["stop_tokens"] or ())}))
+        lists = {key: tuple(values[key] or ()) for key in ("stop_tokens", "value_layers")}
+        return cls(**(values | lists))
 
     @property
     def padded_head_dim(self) -> int:
@@ -74,9 +89,27 @@ class Architecture:
         """Heads of q that share one head of k and v."""
         return self.n_head // self.n_kv_head
 
+    def has_values(self, layer: int) -> bool:
+        """Whether the v of this layer has an embedding of the token."""
+        return bool(self.value_layers) and self.value_layers[layer % len(self.value_layers)] == 1
+
+    def truncated(self, n_layer: int) -> Architecture:
+        """The model of the first `n_layer` layers, at least one."""
+        values = self.value_layers if any(map(self.has_values, range(n_layer))) else ()
+        return replace(
+            self,
+            n_layer=n_layer,
+            value_layers=values,
+            value_gate_width=self.value_gate_width if values else 0,
+            value_gate_scale=self.value_gate_scale if values else 0.0,
+            backout_layer=None if (self.backout_layer or 0) >= n_layer else self.backout_layer,
+        )
+
     def to_config(self) -> dict[str, str]:
         """The keys and their values as written in the file, in file order."""
-        implied = {"n_kv_head": self.n_head, "rope_theta": 0.0, "gate": False}  # where the line is left out
+        # Where the line is left out.
+        implied = {field.name: field.default for field in fields(self) if field.name in _OPTIONAL}
+        implied["n_kv_head"] = self.n_head
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             key: format_value(value)

@@ -68,16 +68,32 @@ def forward(
         gain = weights(name + ".gain")[0]
         return NORMS[a.norm](x, gain, bias(name + ".bias", a.norm_bias), a.norm_epsilon)
 
+    def vector(name: str) -> Array:
+        values: Array = weights(name)[0].astype(np.float64)
+        return values
+
     x = weights("wte")[list(ids)].astype(np.float64)  # [T, C]
     if a.position == "learned":
         x = x + weights("wpe")[: len(ids)]
+    if a.embedding_norm:
+        x = norm(x, "ln_e")
+    if a.smear_width:
+        x = smeared(x, vector("smear.gate"), vector("smear.lambda")[0])
+    x0 = kept = x
     states = [x]
     for i in range(a.n_layer):
         layer = f"h.{i}."
+        if a.layer_lambdas:
+            of_x, of_x0 = vector(layer + "lambdas")
+            x = of_x * x + of_x0 * x0
 
         h = norm(x, layer + "ln_1")
         qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, G*(H/G+2)*P]
-        heads = attention(a, qkv)  # [T, H*D]
+        values = None
+        if a.has_values(i):
+            embedded = weights(layer + "attn.value_embed")[list(ids)].astype(np.float64)  # [T, G*D]
+            values = gated_values(a, h, vector(layer + "attn.value_gate"), embedded)  # [T, G, D]
+        heads = attention(a, qkv, values)  # [T, H*D]
         x = x + product(heads, layer + "attn.proj") + bias(layer + "attn.proj.bias", a.proj_bias)
 
         h = norm(x, layer + "ln_2")
@@ -85,15 +101,41 @@ def forward(
         u = hidden(a, u)  # [T, d_ff]
         x = x + product(u, layer + "mlp.down") + bias(layer + "mlp.down.bias", a.mlp_bias)
         states.append(x)
+        kept = x if i == a.backout_layer else kept
 
+    if a.backout_layer is not None:
+        x = x - vector("backout.lambda") * kept
     if positions is not None:
         x = x[list(positions)]
     x = norm(x, "ln_f")
     head = product(x, "wte" if a.tied_head else "head")
-    return Trace(states, head + bias("head.bias", a.head_bias))  # [T, V]
+    return Trace(states, capped(head + bias("head.bias", a.head_bias), a.logit_cap))  # [T, V]
 
 
-def attention(a: Architecture, qkv: Array) -> Array:
+def smeared(x: Array, gate: Array, scale: float) -> Array:
+    """x [T, C], to each position of which the one before it is added, gated by the position's own first
+    columns."""
+    amount = scale * sigmoid(x[1:, : len(gate)] @ gate)  # [T - 1]
+    return np.concatenate([x[:1], x[1:] + amount[:, None] * x[:-1]])
+
+
+def gated_values(a: Architecture, h: Array, gate: Array, embedded: Array) -> Array:
+    """What is added to v [T, G, D]: the embeddings [T, G*D] of the tokens, of each group gated by the first
+    columns of the normed row h [T, C].
+
+    Zhou et al. 2024, arXiv:2410.17897, add the first layer's v; that it can be a table is of modded-nanogpt.
+    """
+    gate = gate.reshape(a.n_kv_head, a.value_gate_width)
+    amount = a.value_gate_scale * sigmoid(h[:, : a.value_gate_width] @ gate.T)  # [T, G]
+    return amount[..., None] * embedded.reshape(len(h), a.n_kv_head, a.head_dim)
+
+
+def capped(logits: Array, cap: float) -> Array:
+    """cap * tanh(logits / cap); the logits where cap is 0. Gemma Team 2024, arXiv:2408.00118, section 2."""
+    return cap * np.tanh(logits / cap) if cap else logits
+
+
+def attention(a: Architecture, qkv: Array, values: Array | None = None) -> Array:
     """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before.
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; heads that share k and v: Ainslie et al. 2023,
@@ -102,6 +144,7 @@ def attention(a: Architecture, qkv: Array) -> Array:
     Args:
         qkv: [T, G*(H/G+2)*P]: of group 0 the q of each of its heads, then k, then v; then of group 1, and so
             on.
+        values: [T, G, D], added to v.
 
     Returns:
         The heads side by side, [T, H*D].
@@ -109,6 +152,8 @@ def attention(a: Architecture, qkv: Array) -> Array:
     T, D = len(qkv), a.head_dim
     # Without the padding: [T, G, H/G + 2, D].
     qkv = qkv.reshape(T, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., :D]
+    if values is not None:
+        qkv = np.concatenate([qkv[:, :, :-1], qkv[:, :, -1:] + values[:, :, None]], axis=2)
     future = np.triu(np.ones((T, T), bool), k=1)  # row asks, column answers
     out = np.empty((T, a.n_head, D))
     for head in range(a.n_head):
@@ -187,7 +232,18 @@ def gelu_tanh(x: Array) -> Array:
 
 def silu(x: Array) -> Array:
     """x / (1 + exp(-x)). Elfwing, Uchibe and Doya 2017, arXiv:1702.03118."""
-    return x * np.exp(-np.logaddexp(0.0, -x))
+    return x * sigmoid(x)
+
+
+def relu_squared(x: Array) -> Array:
+    """max(x, 0)^2. So et al. 2021, arXiv:2109.08668."""
+    return relu(x) ** 2
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    result: Array = np.exp(-np.logaddexp(0.0, -x))
+    return result
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -195,6 +251,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "silu": silu,
+    "relu_squared": relu_squared,
 }
 NORMS: dict[str, Callable[[Array, NDArray[np.floating], Array | float, float], Array]] = {
     "layer_norm": layer_norm,

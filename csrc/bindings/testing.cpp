@@ -224,6 +224,10 @@ Floats activate(const Floats& x, const std::string& name, const std::string& isa
   return elementwise(x, select_kernels(isa).activate[activation_id(name)]);
 }
 
+Floats soft_cap(const Floats& x, float cap, const std::string& isa) {
+  return elementwise(x, [&](float* values, int64_t count) { select_kernels(isa).soft_cap(values, count, cap); });
+}
+
 /// activation(x[..., 0, :]) * x[..., 1, :] of panels [panels, 2, 16].
 Floats gate(const Floats& x, const std::string& name, const std::string& isa) {
   want(x.ndim() == 3 && x.shape(1) == 2 && x.shape(2) == kPanel, "x must be [panels, 2, 16]");
@@ -316,6 +320,7 @@ void bind_testing(py::module_& module) {
   module.def("rotate", &rotate, py::arg("x"), py::arg("theta"), py::arg("first") = 0, py::kw_only(),
              py::arg("isa") = "");
   module.def("activate", &activate, py::arg("x"), py::arg("activation"), py::kw_only(), py::arg("isa") = "");
+  module.def("soft_cap", &soft_cap, py::arg("x"), py::arg("cap"), py::kw_only(), py::arg("isa") = "");
   module.def("gate", &gate, py::arg("x"), py::arg("activation"), py::kw_only(), py::arg("isa") = "");
   module.def(
       "exp", [](const Floats& x, const std::string& isa) { return elementwise(x, select_kernels(isa).exp); },

@@ -88,6 +88,28 @@ Field word(const char* key, Enum ModelConfig::* field, const char* const (&names
           }};
 }
 
+/// A layer, or "none".
+Field layer(const char* key, std::optional<int64_t> ModelConfig::* field) {
+  return {key,
+          [=](ModelConfig& config, const std::string& text) {
+            config.*field = parse_integer(text);
+            if (!(config.*field)) refuse(key, text, "it must be a layer, from 0");
+          },
+          [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
+}
+
+/// 0 or 1 for each layer of a run that the layers repeat.
+Field pattern(const char* key, std::vector<int64_t> ModelConfig::* field) {
+  return {key,
+          [=](ModelConfig& config, const std::string& text) {
+            auto values = parse_integers(text);
+            if (!values || std::ranges::any_of(*values, [](int64_t value) { return value > 1; }))
+              refuse(key, text, "it must be at most 16 of 0 and 1, joined by commas");
+            config.*field = std::move(*values);
+          },
+          [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
+}
+
 Field start_token() {
   return {"start_token",
           [](ModelConfig& config, const std::string& text) {
@@ -135,6 +157,22 @@ const std::vector<Field>& fields() {
       boolean("mlp_bias", &ModelConfig::mlp_bias),
       boolean("norm_bias", &ModelConfig::norm_bias),
       boolean("head_bias", &ModelConfig::head_bias),
+      optional(boolean("embedding_norm", &ModelConfig::embedding_norm),
+               [](ModelConfig& config) { config.embedding_norm = false; }),
+      optional(integer("smear_width", &ModelConfig::smear_width, 1 << 17),
+               [](ModelConfig& config) { config.smear_width = 0; }),
+      optional(boolean("layer_lambdas", &ModelConfig::layer_lambdas),
+               [](ModelConfig& config) { config.layer_lambdas = false; }),
+      optional(pattern("value_layers", &ModelConfig::value_layers),
+               [](ModelConfig& config) { config.value_layers.clear(); }),
+      optional(integer("value_gate_width", &ModelConfig::value_gate_width, 1 << 17),
+               [](ModelConfig& config) { config.value_gate_width = 0; }),
+      optional(real("value_gate_scale", &ModelConfig::value_gate_scale, 1000, false),
+               [](ModelConfig& config) { config.value_gate_scale = 0; }),
+      optional(layer("backout_layer", &ModelConfig::backout_layer),
+               [](ModelConfig& config) { config.backout_layer.reset(); }),
+      optional(real("logit_cap", &ModelConfig::logit_cap, 1e6, false),
+               [](ModelConfig& config) { config.logit_cap = 0; }),
       start_token(),
       stop_tokens(),
   };
@@ -155,7 +193,31 @@ const std::vector<Field>& fields() {
   throw ModelFileError("invalid_config", "config", -1, join("config ", key, " ", fault, "; expected ", expected));
 }
 
+/// Values of tokens: the three lines that say how, and which columns gate them.
+void check_values(const ModelConfig& config) {
+  const bool gated = config.value_gate_width != 0;
+  const bool scaled = config.value_gate_scale != 0;
+  if (config.value_layers.empty()) {
+    if (gated || scaled)
+      refuse(gated ? "value_gate_width" : "value_gate_scale",
+             join(gated ? static_cast<double>(config.value_gate_width) : config.value_gate_scale),
+             "config value_layers is missing");
+    return;
+  }
+  if (std::ranges::find(config.value_layers, 1) == config.value_layers.end())
+    refuse("value_layers", "0", "no layer has any: leave the line out");
+  if (!gated) refuse("value_layers", "1", "config value_gate_width is missing");
+  if (!scaled) refuse("value_layers", "1", "config value_gate_scale is missing");
+  if (config.value_gate_width > config.d_model)
+    refuse("value_gate_width", join(config.value_gate_width), join("it must be at most d_model, ", config.d_model));
+}
+
 void check_together(const ModelConfig& config) {
+  if (config.smear_width > config.d_model)
+    refuse("smear_width", join(config.smear_width), join("it must be at most d_model, ", config.d_model));
+  if (config.backout_layer && *config.backout_layer >= config.n_layer)
+    refuse("backout_layer", join(*config.backout_layer), join("it must be below n_layer, ", config.n_layer));
+  check_values(config);
   if (config.n_head % config.n_kv_head != 0)
     refuse("n_kv_head", join(config.n_kv_head), join("it must divide n_head, ", config.n_head));
   if (config.position == Position::rotary) {
@@ -204,30 +266,45 @@ std::vector<std::pair<std::string, ConfigValue>> config_values(const ModelConfig
 
 std::vector<TensorSpec> tensor_specs(const ModelConfig& config) {
   std::vector<TensorSpec> specs;
+  const auto vector = [&](const std::string& name, int64_t cols) {
+    specs.push_back({name, TensorKind::vector, 1, cols});
+  };
   const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols, bool bias) {
     specs.push_back({name, TensorKind::matrix, rows, cols});
-    if (bias) specs.push_back({name + ".bias", TensorKind::vector, 1, rows});
+    if (bias) vector(name + ".bias", rows);
   };
   const auto norm = [&](const std::string& name) {
-    specs.push_back({name + ".gain", TensorKind::vector, 1, config.d_model});
-    if (config.norm_bias) specs.push_back({name + ".bias", TensorKind::vector, 1, config.d_model});
+    vector(name + ".gain", config.d_model);
+    if (config.norm_bias) vector(name + ".bias", config.d_model);
   };
   specs.push_back(
       {"wte", config.tied_head ? TensorKind::matrix : TensorKind::table, config.padded_vocab_size, config.d_model});
   if (config.position == Position::learned)
     specs.push_back({"wpe", TensorKind::table, config.context_length, config.d_model});
+  if (config.embedding_norm) norm("ln_e");
+  if (config.smear_width > 0) {
+    vector("smear.gate", config.smear_width);
+    vector("smear.lambda", 1);
+  }
   for (int64_t layer = 0; layer < config.n_layer; ++layer) {
     const std::string h = join("h.", layer);
+    if (config.layer_lambdas) vector(h + ".lambdas", 2);
     norm(h + ".ln_1");
     matrix(h + ".attn.qkv", config.qkv_rows(), config.d_model, config.qkv_bias);
+    if (config.has_values(layer)) {
+      vector(h + ".attn.value_gate", config.n_kv_head * config.value_gate_width);
+      specs.push_back(
+          {h + ".attn.value_embed", TensorKind::table, config.padded_vocab_size, config.n_kv_head * config.head_dim});
+    }
     matrix(h + ".attn.proj", config.d_model, config.attention_width(), config.proj_bias);
     norm(h + ".ln_2");
     matrix(h + ".mlp.up", config.up_rows(), config.d_model, config.mlp_bias);
     matrix(h + ".mlp.down", config.d_model, config.d_ff, config.mlp_bias);
   }
+  if (config.backout_layer) vector("backout.lambda", 1);
   norm("ln_f");
   if (!config.tied_head) specs.push_back({"head", TensorKind::matrix, config.padded_vocab_size, config.d_model});
-  if (config.head_bias) specs.push_back({"head.bias", TensorKind::vector, 1, config.padded_vocab_size});
+  if (config.head_bias) vector("head.bias", config.padded_vocab_size);
   return specs;
 }
 

@@ -44,6 +44,14 @@ struct ModelConfig {
   bool mlp_bias = false;
   bool norm_bias = false;
   bool head_bias = false;
+  bool embedding_norm = false;        // the residual stream begins normed
+  int64_t smear_width = 0;            // columns that gate what a position takes of the one before it; 0: nothing
+  bool layer_lambdas = false;         // each layer begins with x = lambdas[0] * x + lambdas[1] * x0
+  std::vector<int64_t> value_layers;  // taken in turn by the layers: whether v has an embedding of the token
+  int64_t value_gate_width = 0;       // columns that gate it; 0: no layer has one
+  double value_gate_scale = 0;
+  std::optional<int64_t> backout_layer;  // what stands behind it is taken back before the last norm
+  double logit_cap = 0;                  // logits are logit_cap * tanh(logit / logit_cap); 0: as they are
   std::optional<int64_t> start_token;
   std::vector<int64_t> stop_tokens;
 
@@ -55,6 +63,9 @@ struct ModelConfig {
   int64_t group_rows() const { return (heads_per_group() + 2) * padded_head_dim(); }
   int64_t qkv_rows() const { return n_kv_head * group_rows(); }
   int64_t attention_width() const { return n_head * head_dim; }
+  bool has_values(int64_t layer) const {
+    return !value_layers.empty() && value_layers[static_cast<size_t>(layer) % value_layers.size()] == 1;
+  }
   /// Rows of mlp.up. With a gate, panels of gate and of up take turns.
   int64_t up_rows() const { return gate ? 2 * round_up(d_ff, kPanel) : d_ff; }
 };

@@ -30,7 +30,10 @@ def rotate(x: Floats, theta: float, first: int = 0, *, isa: str = "") -> Floats:
     """Rows of one head of q or k [rows, head_dim] at the rotary positions first, first + 1, ..."""
 
 def activate(x: Floats, activation: str, *, isa: str = "") -> Floats:
-    """activation: "relu", "gelu" (erf), "gelu_tanh" or "silu"."""
+    """activation: "relu", "gelu" (erf), "gelu_tanh", "silu" or "relu_squared"."""
+
+def soft_cap(x: Floats, cap: float, *, isa: str = "") -> Floats:
+    """cap * tanh(x / cap)."""
 
 def gate(x: Floats, activation: str, *, isa: str = "") -> Floats:
     """activation(x[:, 0]) * x[:, 1] of panels [panels, 2, 16]."""

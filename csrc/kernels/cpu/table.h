@@ -16,9 +16,9 @@ inline constexpr int kPartialRows = 256;  // positions of one partial softmax, a
 inline constexpr int kMaxHeadDim = 1024;
 inline constexpr int kAttendRows = 6;  // rows that share what is read of the cache
 
-enum class Activation : int { relu, gelu, gelu_tanh, silu };
-inline constexpr int kActivationCount = 4;
-inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu"};
+enum class Activation : int { relu, gelu, gelu_tanh, silu, relu_squared };
+inline constexpr int kActivationCount = 5;
+inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu", "relu_squared"};
 
 enum class Norm : int { layer_norm, rms_norm };
 inline constexpr int kNormCount = 2;
@@ -121,6 +121,7 @@ struct KernelTable {
   void (*rotate)(const RotateArgs&) noexcept;
   void (*activate[kActivationCount])(float* x, int64_t count) noexcept;  // count: a multiple of 16
   void (*gate[kActivationCount])(const GateArgs&) noexcept;
+  void (*soft_cap)(float* x, int64_t count, float cap) noexcept;  // cap * tanh(x / cap); count: a multiple of 16
   void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
   void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests

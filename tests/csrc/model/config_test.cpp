@@ -151,6 +151,54 @@ void llama() {
 }
 const Test llama_test{"groups, gates and rotary positions change the tensors as docs/format.md says", llama};
 
+/// What is done to the residual stream beside the layers.
+void stream() {
+  ConfigLines lines = small_config();
+  const std::pair<const char*, const char*> added[] = {
+      {"embedding_norm", "true"}, {"smear_width", "3"},        {"layer_lambdas", "true"}, {"value_layers", "1,0"},
+      {"value_gate_width", "4"},  {"value_gate_scale", "2.5"}, {"backout_layer", "0"},    {"logit_cap", "15"}};
+  for (const auto& [key, value] : added) lines = with_line(lines, "start_token", key, value);
+  const ModelConfig config = parse_config(lines);
+  expect_equal(config.smear_width, 3);
+  expect_equal(config.value_gate_scale, 2.5);
+  expect_equal(config.backout_layer.value(), 0);
+  expect_equal(config.logit_cap, 15.0);
+  expect(config.has_values(0) && !config.has_values(1) && config.has_values(2), "layers take turns");
+  std::string found;
+  for (const TensorSpec& spec : tensor_specs(config)) {
+    const bool is_new = spec.name.starts_with("ln_e") || spec.name.find("smear") != std::string::npos ||
+                        spec.name.find("lambda") != std::string::npos || spec.name.find("value") != std::string::npos;
+    if (is_new) found += join(spec.name, " ", spec.rows, " ", spec.cols, ", ");
+  }
+  expect_equal(found, std::string("ln_e.gain 1 7, ln_e.bias 1 7, smear.gate 1 3, smear.lambda 1 1, h.0.lambdas 1 2, "
+                                  "h.0.attn.value_gate 1 8, h.0.attn.value_embed 13 10, backout.lambda 1 1, "));
+  const auto refused = [&](const std::string& key, const std::string& value, const std::string& named) {
+    ConfigLines bent = lines;
+    std::erase_if(bent, [&](const auto& line) { return value.empty() && line.first == key; });
+    for (auto& [name, text] : bent) {
+      if (name == key) text = value;
+    }
+    const auto error = expect_throws<ModelFileError>([&] { parse_config(bent); }, key + " " + value);
+    expect_equal(error.code, "invalid_config", key + " " + value);
+    expect(std::string(error.what()).find(named) != std::string::npos, error.what());
+  };
+  for (const char* key : {"embedding_norm", "layer_lambdas"}) {
+    for (const char* value : {"false", "1", "none"}) refused(key, value, key);
+  }
+  for (const char* key : {"smear_width", "value_gate_width"}) {
+    for (const char* value : {"0", "-1", "8", "131073", "none"}) refused(key, value, key);  // d_model is 7
+  }
+  for (const char* value : {"none", "0", "0,0", "2", "1,", "1,2", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"})
+    refused("value_layers", value, "value_layers");
+  for (const char* value : {"0", "-1", "1001", "1e3", "none"}) refused("value_gate_scale", value, "value_gate_scale");
+  for (const char* value : {"1", "-1", "none", "0.0"}) refused("backout_layer", value, "backout_layer");  // of 1 layer
+  for (const char* value : {"0", "-15", "1000001", "inf", "none"}) refused("logit_cap", value, "logit_cap");
+  refused("value_layers", "", "value_gate_width");  // what gates nothing
+  refused("value_gate_width", "", "value_gate_width");
+  refused("value_gate_scale", "", "value_gate_scale");
+}
+const Test stream_test{"what is mixed into the stream implies its tensors, and is held to its ranges", stream};
+
 /// The builder lists the tensors by docs/format.md in its own way.
 void specs() {
   for (const bool tied : {false, true}) {
