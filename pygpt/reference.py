@@ -21,6 +21,7 @@ from pygpt.architecture import PANEL, Architecture
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
+Gains = Sequence[NDArray[np.floating] | None]  # of q's norm and of k's
 Rounding = Callable[[str, Array], Array]  # what the matrix of this name sees of its input [..., cols]
 
 
@@ -89,11 +90,13 @@ def forward(
 
         h = norm(x, layer + "ln_1")
         qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, G*(H/G+2)*P]
-        values = None
         if a.has_values(i):
             embedded = weights(layer + "attn.value_embed")[list(ids)].astype(np.float64)  # [T, G*D]
-            values = gated_values(a, h, vector(layer + "attn.value_gate"), embedded)  # [T, G, D]
-        heads = attention(a, qkv, values)  # [T, H*D]
+            qkv = with_values(a, qkv, h, vector(layer + "attn.value_gate"), embedded)
+        gains = [
+            weights(f"{layer}attn.{part}_norm.gain")[0] if a.qk_norm != "none" else None for part in "qk"
+        ]
+        heads = attention(a, qkv, i, gains)  # [T, H*D]
         x = x + product(heads, layer + "attn.proj") + bias(layer + "attn.proj.bias", a.proj_bias)
 
         h = norm(x, layer + "ln_2")
@@ -119,15 +122,20 @@ def smeared(x: Array, gate: Array, scale: float) -> Array:
     return np.concatenate([x[:1], x[1:] + amount[:, None] * x[:-1]])
 
 
-def gated_values(a: Architecture, h: Array, gate: Array, embedded: Array) -> Array:
-    """What is added to v [T, G, D]: the embeddings [T, G*D] of the tokens, of each group gated by the first
-    columns of the normed row h [T, C].
+def with_values(a: Architecture, qkv: Array, h: Array, gate: Array, embedded: Array) -> Array:
+    """qkv [T, G*(H/G+2)*P] with the token's embedding added to the v of each group, gated by first columns
+    of the normed row.
 
-    Zhou et al. 2024, arXiv:2410.17897, add the first layer's v; that it can be a table is of modded-nanogpt.
+    Args:
+        h: [T, C].
+        gate: [G*value_gate_width].
+        embedded: [T, G*D]. Zhou et al. 2024, arXiv:2410.17897, add the first layer's v, here it is a table.
     """
-    gate = gate.reshape(a.n_kv_head, a.value_gate_width)
-    amount = a.value_gate_scale * sigmoid(h[:, : a.value_gate_width] @ gate.T)  # [T, G]
-    return amount[..., None] * embedded.reshape(len(h), a.n_kv_head, a.head_dim)
+    T, G, D = len(qkv), a.n_kv_head, a.head_dim
+    amount = a.value_gate_scale * sigmoid(h[:, : a.value_gate_width] @ gate.reshape(G, -1).T)  # [T, G]
+    qkv = qkv.reshape(T, G, a.heads_per_group + 2, a.padded_head_dim).copy()
+    qkv[:, :, -1, :D] += amount[..., None] * embedded.reshape(T, G, D)
+    return qkv.reshape(T, -1)
 
 
 def capped(logits: Array, cap: float) -> Array:
@@ -135,8 +143,8 @@ def capped(logits: Array, cap: float) -> Array:
     return cap * np.tanh(logits / cap) if cap else logits
 
 
-def attention(a: Architecture, qkv: Array, values: Array | None = None) -> Array:
-    """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before.
+def attention(a: Architecture, qkv: Array, layer: int = 0, gains: Gains = (None, None)) -> Array:
+    """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before it.
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; heads that share k and v: Ainslie et al. 2023,
     arXiv:2305.13245.
@@ -144,7 +152,8 @@ def attention(a: Architecture, qkv: Array, values: Array | None = None) -> Array
     Args:
         qkv: [T, G*(H/G+2)*P]: of group 0 the q of each of its heads, then k, then v; then of group 1, and so
             on.
-        values: [T, G, D], added to v.
+        layer: whose window, if it has one, ends what a position sees.
+        gains: of the norms of q and of k, each [D], where there are any.
 
     Returns:
         The heads side by side, [T, H*D].
@@ -152,20 +161,32 @@ def attention(a: Architecture, qkv: Array, values: Array | None = None) -> Array
     T, D = len(qkv), a.head_dim
     # Without the padding: [T, G, H/G + 2, D].
     qkv = qkv.reshape(T, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., :D]
-    if values is not None:
-        qkv = np.concatenate([qkv[:, :, :-1], qkv[:, :, -1:] + values[:, :, None]], axis=2)
-    future = np.triu(np.ones((T, T), bool), k=1)  # row asks, column answers
+    back = np.arange(T)[:, None] - np.arange(T)  # from the row that asks to the column that answers
+    unseen = (back < 0) | (back >= a.window_of(layer))
     out = np.empty((T, a.n_head, D))
     for head in range(a.n_head):
         group, place = divmod(head, a.heads_per_group)
         q, k, v = (qkv[:, group, part] for part in (place, -2, -1))  # each [T, D]
-        if a.position == "rotary":
-            q, k = rotated(q, a.rope_theta), rotated(k, a.rope_theta)
+        q, k = (placed(a, x, layer, gain) for x, gain in zip((q, k), gains, strict=True))
         scores = a.attention_scale * (q @ k.T)  # [T, T]
-        scores[future] = -np.inf
+        scores[unseen] = -np.inf
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         out[:, head] = scores / scores.sum(axis=-1, keepdims=True) @ v
     return out.reshape(T, a.n_head * D)
+
+
+def placed(a: Architecture, x: Array, layer: int, gain: NDArray[np.floating] | None) -> Array:
+    """q or k [T, D] of a head as it is compared: normed and turned, each where the architecture says so.
+
+    Dehghani et al. 2023, arXiv:2302.05442, section 2 (the norm).
+    """
+    if gain is not None and a.qk_norm == "before_rotary":
+        x = rms_norm(x, gain, 0.0, a.norm_epsilon)
+    if a.turns(layer):
+        x = rotated(x, a.rope_theta)
+    if gain is not None and a.qk_norm == "after_rotary":
+        x = rms_norm(x, gain, 0.0, a.norm_epsilon)
+    return x
 
 
 def rotated(x: Array, theta: float) -> Array:

@@ -98,14 +98,13 @@ Field layer(const char* key, std::optional<int64_t> ModelConfig::* field) {
           [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
 }
 
-/// 0 or 1 for each layer of a run that the layers repeat.
-Field pattern(const char* key, std::vector<int64_t> ModelConfig::* field) {
+Field layer_pattern(const char* key, LayerPattern ModelConfig::* field) {
   return {key,
           [=](ModelConfig& config, const std::string& text) {
-            auto values = parse_integers(text);
-            if (!values || std::ranges::any_of(*values, [](int64_t value) { return value > 1; }))
-              refuse(key, text, "it must be at most 16 of 0 and 1, joined by commas");
-            config.*field = std::move(*values);
+            const bool digits = text.find_first_not_of("01") == std::string::npos;
+            if (!digits || text.empty() || text.size() > kMaxPattern)
+              refuse(key, text, join("it must be 1 to ", kMaxPattern, " digits, 0 or 1, one for each layer"));
+            config.*field = text;
           },
           [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
 }
@@ -148,9 +147,16 @@ const std::vector<Field>& fields() {
       word("position", &ModelConfig::position, kPositionNames),
       optional(real("rope_theta", &ModelConfig::rope_theta, 1e12, false),
                [](ModelConfig& config) { config.rope_theta = 0; }),
+      optional(layer_pattern("rope_layers", &ModelConfig::rope_layers),
+               [](ModelConfig& config) { config.rope_layers.clear(); }),
       word("activation", &ModelConfig::activation, kActivationNames),
       optional(boolean("gate", &ModelConfig::gate), [](ModelConfig& config) { config.gate = false; }),
       real("attention_scale", &ModelConfig::attention_scale, 1000, false),
+      optional(word("qk_norm", &ModelConfig::qk_norm, kQkNormNames),
+               [](ModelConfig& config) { config.qk_norm = QkNorm::none; }),
+      optional(integer("window", &ModelConfig::window, 1 << 24), [](ModelConfig& config) { config.window = 0; }),
+      optional(layer_pattern("window_layers", &ModelConfig::window_layers),
+               [](ModelConfig& config) { config.window_layers.clear(); }),
       boolean("tied_head", &ModelConfig::tied_head),
       boolean("qkv_bias", &ModelConfig::qkv_bias),
       boolean("proj_bias", &ModelConfig::proj_bias),
@@ -163,12 +169,12 @@ const std::vector<Field>& fields() {
                [](ModelConfig& config) { config.smear_width = 0; }),
       optional(boolean("layer_lambdas", &ModelConfig::layer_lambdas),
                [](ModelConfig& config) { config.layer_lambdas = false; }),
-      optional(pattern("value_layers", &ModelConfig::value_layers),
-               [](ModelConfig& config) { config.value_layers.clear(); }),
       optional(integer("value_gate_width", &ModelConfig::value_gate_width, 1 << 17),
                [](ModelConfig& config) { config.value_gate_width = 0; }),
       optional(real("value_gate_scale", &ModelConfig::value_gate_scale, 1000, false),
                [](ModelConfig& config) { config.value_gate_scale = 0; }),
+      optional(layer_pattern("value_layers", &ModelConfig::value_layers),
+               [](ModelConfig& config) { config.value_layers.clear(); }),
       optional(layer("backout_layer", &ModelConfig::backout_layer),
                [](ModelConfig& config) { config.backout_layer.reset(); }),
       optional(real("logit_cap", &ModelConfig::logit_cap, 1e6, false),
@@ -193,23 +199,48 @@ const std::vector<Field>& fields() {
   throw ModelFileError("invalid_config", "config", -1, join("config ", key, " ", fault, "; expected ", expected));
 }
 
-/// Values of tokens: the three lines that say how, and which columns gate them.
+/// A pattern has one spelling: the shortest, and none where all layers are alike.
+void check_pattern(const char* key, const LayerPattern& pattern, int64_t n_layer) {
+  if (pattern.empty()) return;
+  if (std::ssize(pattern) > n_layer) refuse(key, pattern, join("there are ", n_layer, " layers"));
+  std::string layers;
+  for (size_t layer = 0; std::ssize(layers) < n_layer; ++layer) layers += pattern[layer % pattern.size()];
+  if (layers.find('0') == std::string::npos || layers.find('1') == std::string::npos)
+    refuse(key, pattern, "all layers are alike: leave the line out");
+  for (size_t period = 1; period < pattern.size(); ++period) {
+    if (std::equal(layers.begin() + static_cast<ptrdiff_t>(period), layers.end(), layers.begin()))
+      refuse(key, pattern, join("it says the same as its first ", period, " digits"));
+  }
+}
+
+void check_attention(const ModelConfig& config) {
+  if (config.position != Position::rotary) {
+    if (!config.rope_layers.empty()) refuse("rope_layers", config.rope_layers, "config position is not rotary");
+    if (config.qk_norm == QkNorm::after_rotary)
+      refuse("qk_norm", "after_rotary", "config position is not rotary; without it, say before_rotary");
+  }
+  if (config.window >= config.context_length) {
+    refuse("window", join(config.window),
+           join("it must be below context_length, ", config.context_length, ", or the line left out"));
+  }
+  if (config.window == 0 && !config.window_layers.empty())
+    refuse("window_layers", config.window_layers, "config window is missing");
+  check_pattern("rope_layers", config.rope_layers, config.n_layer);
+  check_pattern("window_layers", config.window_layers, config.n_layer);
+}
+
+/// Values of tokens: which columns gate them, by how much, and in which layers.
 void check_values(const ModelConfig& config) {
   const bool gated = config.value_gate_width != 0;
-  const bool scaled = config.value_gate_scale != 0;
-  if (config.value_layers.empty()) {
-    if (gated || scaled)
-      refuse(gated ? "value_gate_width" : "value_gate_scale",
-             join(gated ? static_cast<double>(config.value_gate_width) : config.value_gate_scale),
-             "config value_layers is missing");
-    return;
+  if (!gated && !config.value_layers.empty())
+    refuse("value_layers", config.value_layers, "config value_gate_width is missing");
+  if (gated != (config.value_gate_scale != 0)) {
+    refuse("value_gate_scale", join(config.value_gate_scale),
+           gated ? "0 stands for a missing line; there is a value_gate_width" : "config value_gate_width is missing");
   }
-  if (std::ranges::find(config.value_layers, 1) == config.value_layers.end())
-    refuse("value_layers", "0", "no layer has any: leave the line out");
-  if (!gated) refuse("value_layers", "1", "config value_gate_width is missing");
-  if (!scaled) refuse("value_layers", "1", "config value_gate_scale is missing");
   if (config.value_gate_width > config.d_model)
     refuse("value_gate_width", join(config.value_gate_width), join("it must be at most d_model, ", config.d_model));
+  check_pattern("value_layers", config.value_layers, config.n_layer);
 }
 
 void check_together(const ModelConfig& config) {
@@ -226,6 +257,7 @@ void check_together(const ModelConfig& config) {
   } else if (config.rope_theta != 0) {
     refuse("rope_theta", join(config.rope_theta), "config position is not rotary");
   }
+  check_attention(config);
   if (config.padded_vocab_size < config.vocab_size) {
     refuse("padded_vocab_size", join(config.padded_vocab_size),
            join("it must be at least vocab_size, ", config.vocab_size));
@@ -291,6 +323,9 @@ std::vector<TensorSpec> tensor_specs(const ModelConfig& config) {
     if (config.layer_lambdas) vector(h + ".lambdas", 2);
     norm(h + ".ln_1");
     matrix(h + ".attn.qkv", config.qkv_rows(), config.d_model, config.qkv_bias);
+    if (config.qk_norm != QkNorm::none) {
+      for (const char* part : {".attn.q_norm.gain", ".attn.k_norm.gain"}) vector(h + part, config.head_dim);
+    }
     if (config.has_values(layer)) {
       vector(h + ".attn.value_gate", config.n_kv_head * config.value_gate_width);
       specs.push_back(

@@ -16,6 +16,8 @@ Weights::Weights(const ModelFile& file) {
         .lambdas = vector(file, h + ".lambdas"),
         .ln_1 = layer_norm(file, h + ".ln_1"),
         .qkv = matrix(file, h + ".attn.qkv"),
+        .q_gain = vector(file, h + ".attn.q_norm.gain"),
+        .k_gain = vector(file, h + ".attn.k_norm.gain"),
         .value_gate = vector(file, h + ".attn.value_gate"),
         .value_embed = file.config().has_values(layer) ? matrix(file, h + ".attn.value_embed") : Matrix{},
         .proj = matrix(file, h + ".attn.proj"),

@@ -31,7 +31,9 @@ struct LayerNorm {
 struct LayerWeights {
   const float* lambdas = nullptr;  // [2], of x and of x0; null: none
   LayerNorm ln_1;
-  Matrix qkv;                         // [n_kv_head * group_rows, d_model]
+  Matrix qkv;                     // [n_kv_head * group_rows, d_model]
+  const float* q_gain = nullptr;  // [head_dim], of the norm of q; null: none
+  const float* k_gain = nullptr;
   const float* value_gate = nullptr;  // [n_kv_head, value_gate_width]; null: no value_embed
   Matrix value_embed;                 // [padded_vocab_size, n_kv_head * head_dim]
   Matrix proj;                        // [d_model, n_head * head_dim]

@@ -22,7 +22,7 @@ ROTARY = {
     "norm": "rms_norm", "position": "rotary", "rope_theta": 10000.0, "activation": "relu_squared",
     "biases": False, "vocab_size": 37,
 }  # fmt: skip
-VALUES = {"value_layers": (0, 1), "value_gate_width": 12, "value_gate_scale": 3.0}
+VALUES = {"value_layers": "01", "value_gate_width": 12, "value_gate_scale": 3.0}
 
 # Each part alone, and all of them, with groups that divide among two workers and that do not, and layers that
 # end where a pattern has not.
@@ -40,7 +40,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "cap": {"logit_cap": 0.5, "tied_head": True},
     "lambdas": {"layer_lambdas": True, "n_layer": 2, "d_model": 70},
     "backout": {"backout_layer": 0, "d_model": 35},  # of one layer: what is kept is what it is taken from
-    "values": {"value_layers": (1,), "value_gate_width": 1, "value_gate_scale": 2.0, "n_layer": 2},
+    "values": {"value_gate_width": 1, "value_gate_scale": 2.0, "n_layer": 2},
     # The embedding is normed, with a bias, behind the position's row is added.
     "smear": {"smear_width": 12, "embedding_norm": True, "activation": "relu_squared"},
 }  # fmt: skip
@@ -84,8 +84,8 @@ def test_logits_agree_with_the_float64_forward(shape: str, dtype: str, isa: str,
 PARTS: dict[str, dict[str, Any]] = {
     "lambdas": {"layer_lambdas": False},
     "smear": {"smear_width": 0},
-    "values": {"value_layers": (), "value_gate_width": 0, "value_gate_scale": 0.0},
-    "one layer's values": {"value_layers": (0, 1, 0)},
+    "values": {"value_layers": "", "value_gate_width": 0, "value_gate_scale": 0.0},
+    "one layer's values": {"value_layers": "010"},
     "backout": {"backout_layer": None},
     "another layer's backout": {"backout_layer": 0},
     "cap": {"logit_cap": 0.0},
