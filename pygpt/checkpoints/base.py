@@ -129,6 +129,7 @@ class Options:
     meta: str | os.PathLike[str] | None = None
     n_head: int | None = None
     attention_scale: str | None = None
+    nanochat_gen: str | None = None  # where two generations of nanochat have the same tensors
 
     def __post_init__(self) -> None:
         """Hold every value to its type. Raises InvalidRequestError that names the option."""

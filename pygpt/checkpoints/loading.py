@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pygpt.checkpoints import torch_file
+from pygpt.checkpoints import nanochat_files, torch_file
 from pygpt.checkpoints.base import Source, StoredTensor
 from pygpt.checkpoints.safetensors_file import read_safetensors
 from pygpt.errors import InvalidRequestError, ModelFileError
@@ -69,7 +69,10 @@ def _load_path(path: Path) -> Source:
         tensors = _strip(str(path), read_safetensors(path))
         files = (path, path.parent / "config.json")
         return Source(str(path), tensors, path, _sibling_config(path), files=files)
-    return replace(_from_mapping(str(path), torch_file.load(path), path), files=(path,))
+    held = _from_mapping(str(path), torch_file.load(path), path)
+    if (meta := nanochat_files.meta_file(path)) is None:
+        return replace(held, files=(path,))
+    return replace(held, files=(path, meta), extras={**held.extras, "meta": _json(meta)})
 
 
 def _load_directory(path: Path) -> Source:
@@ -80,6 +83,9 @@ def _load_directory(path: Path) -> Source:
         if (path / name).is_file():
             found = _load_path(path / name)
             return replace(found, path=path)
+    if (newest := nanochat_files.newest_model(path)) is not None:
+        found = _load_path(newest)
+        return replace(found, extras={**found.extras, "chosen_of": str(path)})
     files = sorted(file for file in path.iterdir() if file.suffix in (".pt", ".pth", ".safetensors"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:5]) or "no .pt, .pth or .safetensors file"

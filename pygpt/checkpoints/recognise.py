@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from pygpt.checkpoints import hf_llama, lecture, nanogpt, pygpt_family
+from pygpt.checkpoints import hf_llama, lecture, nanochat, nanogpt, pygpt_family
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import shorten
 from pygpt.checkpoints.loading import load
@@ -15,6 +15,7 @@ from pygpt.errors import ModelFileError
 FAMILIES: tuple[Family, ...] = (
     lecture.FAMILY,
     nanogpt.FAMILY,
+    nanochat.FAMILY,
     pygpt_family.FAMILY,
     hf_llama.FAMILY,
 )

@@ -59,6 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--attention-scale", choices=("head", "width"), help="width: the lecture's code as the video shows it"
     )
     parser.add_argument(
+        "--nanochat-gen", metavar="GEN", help="g3a or g3b, where nanochat's tensors are those of both"
+    )
+    parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not replay the known answers"
     )
     parser.add_argument("--force", action="store_true", help="replace the file that is there")
@@ -84,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         meta=args.meta,
         n_head=args.n_head,
         attention_scale=args.attention_scale,
+        nanochat_gen=args.nanochat_gen,
     )
     with progress_bar() as progress:
         done = export_with_report(
