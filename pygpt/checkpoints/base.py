@@ -123,7 +123,7 @@ class Source:
 class Options:
     """What the caller of `export` adds to what the checkpoint says."""
 
-    tokenizer: Any = None  # a pygpt.Tokenizer, a tokenizers.Tokenizer, a path of a tokenizer.json, or "none"
+    tokenizer: Any = None  # of pygpt, tokenizers, transformers or tiktoken, a path of one, or "none"
     text: str | os.PathLike[str] | None = None
     chars: str | Sequence[str] | None = None
     meta: str | os.PathLike[str] | None = None
@@ -150,8 +150,8 @@ class Options:
     def files(self) -> tuple[Path, ...]:
         """The files that the caller names."""
         named = [os.fspath(each) for each in (self.text, self.meta, self.tokenizer) if is_path(each)]
-        paths = [*named, *(os.path.join(each, "tokenizer.json") for each in named)]
-        return tuple(Path(each) for each in paths if os.path.isfile(each))
+        inside = [file for each in named if os.path.isdir(each) for file in sorted(Path(each).iterdir())]
+        return tuple(path for path in (*map(Path, named), *inside) if os.path.isfile(path))
 
     def check_heads(self, recorded: int) -> None:
         """n_head is for checkpoints that do not record it; one that contradicts the record is a mistake."""

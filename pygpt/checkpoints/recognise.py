@@ -36,7 +36,12 @@ def read_source(source: Source, options: Options) -> Imported:
     for family in FAMILIES:
         if family.recognise(source):
             imported = family.read(source, options)
-            return replace(imported, files=(*source.files, *options.files(), *imported.files))
+            gaps = imported.tokenizer.gaps() if imported.tokenizer else None
+            return replace(
+                imported,
+                files=(*source.files, *options.files(), *imported.files),
+                notes=imported.notes if gaps is None else (*imported.notes, gaps),
+            )
     raise _unrecognised(source)
 
 

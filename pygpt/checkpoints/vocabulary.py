@@ -1,4 +1,5 @@
-"""The vocabulary of a checkpoint that holds none: from a tokenizer, a text, its characters or a meta.pkl."""
+"""The vocabulary of a checkpoint that holds none: from a tokenizer, a text, its characters, a meta.pkl,
+or the files beside it."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 
 import tokenizers
 
+from pygpt.checkpoints import tiktoken_file, tokenizer_files
 from pygpt.checkpoints.base import Options, Source, is_path
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.tokenizer import Tokenizer
@@ -45,6 +47,26 @@ def given(options: Options) -> Tokenizer | None:
 def refused(options: Options) -> bool:
     """Whether the caller asked for a file without a tokenizer, which speaks token ids only."""
     return isinstance(options.tokenizer, str) and options.tokenizer == "none"
+
+
+def found(options: Options, *directories: Path) -> tuple[Tokenizer | None, tuple[str, ...]]:
+    """The tokenizer that is given, else that of the first directory that has one, and a line where none has.
+
+    Raises: as `given` and `tokenizer_files.in_directory`.
+    """
+    tokenizer = given(options)
+    if tokenizer is not None or refused(options):
+        return tokenizer, ()
+    for directory in directories:
+        beside = tokenizer_files.in_directory(directory)
+        if beside is not None:
+            return beside, ()
+    return None, ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
+
+
+def files(*directories: Path) -> tuple[Path, ...]:
+    """Every file that `found` may read."""
+    return tuple(file for directory in directories for file in tokenizer_files.files_of(directory))
 
 
 def fitted(tokenizer: Tokenizer, rows: int, source: Source, *, padded: bool = False) -> int:
@@ -98,18 +120,6 @@ def from_meta(path: Path) -> Tokenizer:
         raise ModelFileError(str(path), "damaged", f"is not a meta.pkl of characters: {error!r}") from error
 
 
-def from_file(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json.
-
-    Raises:
-        InvalidRequestError: it cannot be read or is none.
-    """
-    try:
-        return Tokenizer.from_json(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError("tokenizer", f"{str(path)!r} cannot be read: {error}") from error
-
-
 class _PlainUnpickler(pickle.Unpickler):
     """Containers, strings and numbers need no name looked up; everything that runs code does."""
 
@@ -139,11 +149,15 @@ def _text(text: str | os.PathLike[str]) -> str:
 def _from_tokenizer(tokenizer: object) -> Tokenizer:
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
-    if isinstance(tokenizer, tokenizers.Tokenizer):
-        return Tokenizer(tokenizer)
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)  # of the fast tokenizers of transformers
+    if isinstance(backend, tokenizers.Tokenizer):
+        return Tokenizer(tokenizers.Tokenizer.from_str(backend.to_str()))  # the caller's stays as it is
+    if tiktoken_file.is_encoding(tokenizer):
+        return tiktoken_file.from_encoding(tokenizer)
     if not is_path(tokenizer):
         raise InvalidRequestError(
-            "tokenizer", f"must be a tokenizer or a path, not {type(tokenizer).__name__}"
+            "tokenizer",
+            "must be a tokenizer (of pygpt, tokenizers, tiktoken, or a fast one of transformers) or a path, "
+            f"not {type(tokenizer).__name__}",
         )
-    path = Path(tokenizer)
-    return from_file(path / "tokenizer.json" if path.is_dir() else path)
+    return tokenizer_files.from_path(Path(tokenizer))
