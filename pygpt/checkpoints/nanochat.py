@@ -7,13 +7,14 @@ nanochat_generations.py tells them apart by their tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pygpt.architecture import Architecture, layer_pattern
-from pygpt.checkpoints import vocabulary
+from pygpt.checkpoints import chat_files, nanochat_files, vocabulary
 from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names, head_by_head
 from pygpt.checkpoints.nanochat_generations import (
@@ -75,7 +76,8 @@ def read(source: Source, options: Options) -> Imported:
     for i in range(n_layer):
         if _VALUES.format(i=i) in source.tensors:
             source.shape(_GATE.format(i=i))
-    tokenizer, notes = _tokenizer(options)
+    places = _tokenizer_places(source)
+    tokenizer, notes = vocabulary.found(options, *places)
     architecture = _architecture(source, options, _recorded(source), generation, tokenizer)
     if "chosen_of" in source.extras:
         notes += (f"of {source.extras['chosen_of']} took {source.name}, nanochat's generation {name}",)
@@ -86,7 +88,9 @@ def read(source: Source, options: Options) -> Imported:
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
         defaults=DEFAULTS,
+        blobs=chat_files.described(chat_files.NANOCHAT, tokenizer) if tokenizer else {},
         notes=notes,
+        files=vocabulary.files(*places),
     )
 
 
@@ -129,7 +133,7 @@ def _architecture(
     gated = [_GATE.format(i=i) in source.tensors for i in range(n_layer)]
     gate = source.matrix_shape(_GATE.format(i=gated.index(True)))[1] if any(gated) else 0
     window, window_layers = _windows(source, recorded, generation, n_layer, length)
-    start, *stops = _special_ids(size, tokenizer)
+    start, stops = _special_ids(size, tokenizer)
     return Architecture(
         n_layer=n_layer,
         n_head=n_head,
@@ -164,7 +168,7 @@ def _architecture(
         backout_layer=n_layer // 2 if SMEAR_GATE in source.tensors else None,
         logit_cap=generation.logit_cap,
         start_token=start,
-        stop_tokens=tuple(stops),
+        stop_tokens=stops,
     )
 
 
@@ -248,22 +252,20 @@ def turned_back(heads: Array) -> Array:
     return np.roll(heads, heads.shape[1] // 2, axis=1)
 
 
-def _special_ids(size: int, tokenizer: Tokenizer | None) -> Sequence[int]:
-    """<|bos|>, <|assistant_end|>: what a text begins with, and what ends one; both end it."""
-    del tokenizer
+def _special_ids(size: int, tokenizer: Tokenizer | None) -> tuple[int | None, tuple[int, ...]]:
+    """What a text begins with, <|bos|>, and what ends one: <|assistant_end|>, and <|bos|> of the next."""
     first = size - len(SPECIAL_TOKENS)
-    if first < 0:
-        return (0,)
-    bos, end = first, first + SPECIAL_TOKENS.index("<|assistant_end|>")
-    return bos, end, bos
+    ids = (
+        tokenizer.special_tokens if tokenizer else {each: first + i for i, each in enumerate(SPECIAL_TOKENS)}
+    )
+    bos = ids.get("<|bos|>")
+    ends = (ids.get("<|assistant_end|>"), bos)
+    return bos, tuple(sorted(each for each in ends if each is not None))
 
 
-def _tokenizer(options: Options) -> tuple[Tokenizer | None, tuple[str, ...]]:
-    """The vocabulary that is given, and a line where there is none."""
-    tokenizer = vocabulary.given(options)
-    if tokenizer is not None or vocabulary.refused(options):
-        return tokenizer, ()
-    return None, ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
+def _tokenizer_places(source: Source) -> tuple[Path, ...]:
+    """The tokenizer of the base directory that the checkpoint lies in."""
+    return (nanochat_files.tokenizer_directory(source.path),) if source.path else ()
 
 
 def _trained(source: Source) -> dict[str, Any]:

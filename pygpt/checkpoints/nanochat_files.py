@@ -47,9 +47,10 @@ def meta_file(model: Path) -> Path | None:
     return meta if meta and meta.is_file() else None
 
 
-def tokenizer_file(model: Path) -> Path:
-    """Where the tokenizer.pkl of a model in its place lies."""
-    return model.absolute().parents[2] / "tokenizer" / "tokenizer.pkl"
+def tokenizer_directory(model: Path) -> Path:
+    """Where the tokenizer.pkl of a model that lies in its place is: <base>/tokenizer."""
+    above = model.absolute().parents
+    return above[min(2, len(above) - 1)] / "tokenizer"
 
 
 def _models(directory: Path) -> list[Path]:

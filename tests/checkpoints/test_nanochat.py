@@ -103,7 +103,7 @@ def test_every_dtype_is_exported_and_holds_its_known_answers(dtype: str, tmp_pat
         save_nanochat(model, tmp_path / "d1"), tmp_path / "m.pygpt", dtype=dtype, tokenizer="none"
     )
     with pygpt.Engine(path) as engine:
-        assert len(engine.generate([[1, 2, 3]], max_tokens=4)[0].token_ids) == 4
+        assert len(engine.generate([[1, 2, 3]], max_tokens=4, allowed_token_ids=[1, 2, 3])[0].token_ids) == 4
 
 
 @pytest.mark.parametrize("isa", _core.isas())
