@@ -82,7 +82,7 @@ class Tokenizer:
         Raises:
             InvalidRequestError: the text is not a tokenizer of the `tokenizers` library, or has other ids.
         """
-        with _library("tokenizer", "not a valid tokenizer.json"):
+        with library_faults("tokenizer", "not a valid tokenizer.json"):
             # Before the library sees them: it walks from 0 to the largest id, and that may be 2**32 - 1.
             _check_ids(json.loads(text), vocab_size)
             return cls(tokenizers.Tokenizer.from_str(text))
@@ -93,9 +93,9 @@ class Tokenizer:
         Raises:
             InvalidRequestError: the library panics. That it lacks the characters is no failure.
         """
-        with _library("tokenizer", "it fails on a plain text"), suppress(Exception):  # but not a panic
+        with library_faults("tokenizer", "it fails on a plain text"), suppress(Exception):  # but not a panic
             self._tokenizer.encode("a", add_special_tokens=False)
-        with _library("tokenizer", "it fails on a token"):
+        with library_faults("tokenizer", "it fails on a token"):
             self._tokenizer.decode([0], skip_special_tokens=False)
 
     def to_json(self) -> str:
@@ -125,7 +125,7 @@ class Tokenizer:
                 param,
                 f"has a lone surrogate, {text[error.start]!a}, at position {error.start}: no Unicode text",
             ) from None
-        with _library(param, f"the tokenizer cannot read {shown(text)}"), self._lock:
+        with library_faults(param, f"the tokenizer cannot read {shown(text)}"), self._lock:
             self._tokenizer.encode_special_tokens = not allow_special
             encoding = self._tokenizer.encode(text, add_special_tokens=False)
             lacking = self._gaps.characters(text)
@@ -174,7 +174,7 @@ class Tokenizer:
                 )
         if self._characters is not None:
             return "".join([self._characters[token] for token in ids])
-        with _library("ids", "the tokenizer cannot write these tokens"):
+        with library_faults("ids", "the tokenizer cannot write these tokens"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
             return text
 
@@ -294,7 +294,7 @@ def _characters(description: dict[str, Any]) -> list[str] | None:
 
 
 @contextmanager
-def _library(param: str, trouble: str) -> Iterator[None]:
+def library_faults(param: str, trouble: str) -> Iterator[None]:
     """What goes wrong in the library as InvalidRequestError: it raises bare Exceptions, and where its Rust
     panics, a BaseException of its own."""
     try:

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from pygpt.checkpoints.split_pattern import for_oniguruma
 from pygpt.errors import InvalidRequestError
 from pygpt.kinds import shown
-from pygpt.tokenizer import MAX_VOCAB_SIZE, Tokenizer, written_bytes
+from pygpt.tokenizer import MAX_VOCAB_SIZE, Tokenizer, library_faults, written_bytes
 
 # Of transformers' Qwen2Tokenizer: words with one leading character that is no letter, single digits.
 _QWEN2_PATTERN = (
@@ -64,10 +64,8 @@ def from_merges(
     Raises:
         InvalidRequestError: the merges do not fit the vocabulary.
     """
-    try:
+    with library_faults("tokenizer", "its merges do not fit its vocabulary"):
         model = models.BPE(dict(vocabulary), list(merges))
-    except Exception as error:  # the library raises bare Exceptions
-        raise InvalidRequestError("tokenizer", f"its merges do not fit its vocabulary: {error}") from error
     tokenizer = tokenizers.Tokenizer(model)
     if kind == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
@@ -96,10 +94,8 @@ def _unreachable(
 
 
 def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
-    try:
+    with library_faults("tokenizer", "its split pattern is none"):
         words = pre_tokenizers.Split(Regex(pattern), "isolated")
-    except Exception as error:  # as above
-        raise InvalidRequestError("tokenizer", f"its split pattern is none: {error}") from error
     return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
