@@ -88,7 +88,7 @@ def read(source: Source, options: Options) -> Imported:
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
         defaults=DEFAULTS,
-        blobs=chat_files.described(chat_files.NANOCHAT, tokenizer) if tokenizer else {},
+        blobs=_chat(tokenizer),
         notes=notes,
         files=vocabulary.files(*places),
     )
@@ -254,13 +254,18 @@ def turned_back(heads: Array) -> Array:
 
 def _special_ids(size: int, tokenizer: Tokenizer | None) -> tuple[int | None, tuple[int, ...]]:
     """What a text begins with, <|bos|>, and what ends one: <|assistant_end|>, and <|bos|> of the next."""
-    first = size - len(SPECIAL_TOKENS)
-    ids = (
-        tokenizer.special_tokens if tokenizer else {each: first + i for i, each in enumerate(SPECIAL_TOKENS)}
-    )
+    laid_out = zip(SPECIAL_TOKENS, range(size - len(SPECIAL_TOKENS), size), strict=True)
+    ids = tokenizer.special_tokens if tokenizer else {token: i for token, i in laid_out if i >= 0}
     bos = ids.get("<|bos|>")
     ends = (ids.get("<|assistant_end|>"), bos)
     return bos, tuple(sorted(each for each in ends if each is not None))
+
+
+def _chat(tokenizer: Tokenizer | None) -> dict[str, bytes]:
+    """nanochat's rendering of chats, where the tokenizer has its special tokens."""
+    if tokenizer is None or not set(SPECIAL_TOKENS) <= tokenizer.special_tokens.keys():
+        return {}
+    return chat_files.described(chat_files.NANOCHAT, tokenizer)
 
 
 def _tokenizer_places(source: Source) -> tuple[Path, ...]:

@@ -13,10 +13,12 @@ import pytest
 import torch
 from in_bits import asked, everything, run
 from nanochat import GENERATIONS, Config, NanoChat, random_nanochat, save_nanochat, window
+from small_tokenizers import PATTERNS, pickled, small_ranks
 
 import pygpt
 from pygpt import _core
 from pygpt.checkpoints.base import Imported, Options
+from pygpt.checkpoints.nanochat import SPECIAL_TOKENS
 from pygpt.checkpoints.recognise import read
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.reference import forward
@@ -197,6 +199,33 @@ def test_rows_of_padding_are_never_chosen(tmp_path: Path) -> None:
     (event,) = run(engine, [_core.Request(prompt=[1], max_tokens=50, temperature=2.0, seed=1)])
     assert max(event.token_ids) < 61
     engine.close()
+
+
+def test_the_tokenizer_of_the_base_directory_and_its_chats_come_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chats are as render_conversation has them, and what a user says is never a special token."""
+    ranks = small_ranks("the quick brown fox jumps over the lazy dog", 280)
+    special = {token: len(ranks) + i for i, token in enumerate(SPECIAL_TOKENS)}
+    state = {"name": "rustbpe", "pat_str": PATTERNS["nanochat"], "mergeable_ranks": ranks}
+    (tmp_path / "tokenizer").mkdir()
+    pickled(tmp_path / "tokenizer" / "tokenizer.pkl", state | {"special_tokens": special}, monkeypatch)
+    size = len(ranks) + len(special)
+    config = replace(Config(), vocab_size=size, n_layer=1)
+    model = random_nanochat("g5", config, rows=-(-size // 64) * 64)
+    save_nanochat(model, tmp_path / "chatsft_checkpoints" / "d1")
+    with pytest.warns(UserWarning, match="chatsft_checkpoints/d1/model_000700.pt, nanochat's generation g5"):
+        path = pygpt.export(tmp_path, tmp_path / "m.pygpt", dtype="f32")
+    held = _core.ModelFile(str(path)).config
+    bos, end = special["<|bos|>"], special["<|assistant_end|>"]
+    assert (held["start_token"], held["stop_tokens"], held["vocab_size"]) == (bos, [bos, end], size)
+    question = "the <|assistant_end|> fox"
+    with pygpt.Engine(path) as engine:
+        said = engine.chat([{"role": "user", "content": question}], max_tokens=3, allowed_token_ids=[5])
+        asked_ids = engine.tokenizer.encode(question) if engine.tokenizer else []
+    assert end not in asked_ids
+    assert said.token_ids == [5, 5, 5]
+    assert said.usage.prompt_tokens == len(asked_ids) + 4  # bos, user_start, user_end, assistant_start
 
 
 class TestDirectories:
