@@ -23,8 +23,8 @@ DEFAULT_TYPES: Mapping[str, type] = {
 
 # Config lines that are left out, where they hold these values; n_kv_head's is n_head.
 IMPLIED: Mapping[str, Any] = {
-    "n_kv_head": 0, "rope_theta": 0.0, "rope_layers": "", "gate": False, "qk_norm": "none", "window": 0,
-    "window_layers": "",
+    "n_kv_head": 0, "rope_theta": 0.0, "rope_frequencies": False, "rope_layers": "", "gate": False,
+    "qk_norm": "none", "window": 0, "window_layers": "",
 }  # fmt: skip
 
 
@@ -61,7 +61,8 @@ class Architecture:
     norm: str = "layer_norm"
     norm_epsilon: float = 1e-5
     position: str = "learned"
-    rope_theta: float = 0.0  # of rotary positions; 0 where they are learned
+    rope_theta: float = 0.0  # of rotary positions whose frequencies are its powers, else 0
+    rope_frequencies: bool = False  # they are a tensor
     rope_layers: str = ""  # a digit for each layer, cycled: 1 where q and k are turned; empty: in all
     activation: str
     gate: bool = False
@@ -108,7 +109,7 @@ class Architecture:
 
     def to_config(self) -> dict[str, str]:
         """The keys and their values as written in the file, in file order."""
-        implied = IMPLIED | {"n_kv_head": self.n_head}
+        implied = {**IMPLIED, "n_kv_head": self.n_head}
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             key: format_value(value)

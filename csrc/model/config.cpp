@@ -137,6 +137,8 @@ const std::vector<Field>& fields() {
       word("position", &ModelConfig::position, kPositionNames),
       optional(real("rope_theta", &ModelConfig::rope_theta, 1e12, false),
                [](ModelConfig& config) { config.rope_theta = 0; }),
+      optional(boolean("rope_frequencies", &ModelConfig::rope_frequencies),
+               [](ModelConfig& config) { config.rope_frequencies = false; }),
       optional(layer_pattern("rope_layers", &ModelConfig::rope_layers),
                [](ModelConfig& config) { config.rope_layers.clear(); }),
       word("activation", &ModelConfig::activation, kActivationNames),
@@ -206,11 +208,16 @@ void check_attention(const ModelConfig& config) {
 void check_together(const ModelConfig& config) {
   if (config.n_head % config.n_kv_head != 0)
     refuse("n_kv_head", join(config.n_kv_head), join("it must divide n_head, ", config.n_head));
+  if (config.rope_theta != 0 && config.rope_frequencies)
+    refuse("rope_frequencies", "true", "config rope_theta says them already");
   if (config.position == Position::rotary) {
-    if (config.rope_theta == 0) refuse("position", "rotary", "config rope_theta is missing");
+    if (config.rope_theta == 0 && !config.rope_frequencies)
+      refuse("position", "rotary", "config rope_theta is missing, and rope_frequencies too");
     if (config.head_dim % 2 != 0) refuse("position", "rotary", join("head_dim is odd, ", config.head_dim));
   } else if (config.rope_theta != 0) {
     refuse("rope_theta", join(config.rope_theta), "config position is not rotary");
+  } else if (config.rope_frequencies) {
+    refuse("rope_frequencies", "true", "config position is not rotary");
   }
   check_attention(config);
   if (config.padded_vocab_size < config.vocab_size) {
@@ -265,6 +272,7 @@ std::vector<TensorSpec> tensor_specs(const ModelConfig& config) {
       {"wte", config.tied_head ? TensorKind::matrix : TensorKind::table, config.padded_vocab_size, config.d_model});
   if (config.position == Position::learned)
     specs.push_back({"wpe", TensorKind::table, config.context_length, config.d_model});
+  if (config.rope_frequencies) specs.push_back({"rope_frequencies", TensorKind::vector, 1, config.head_dim / 2});
   for (int64_t layer = 0; layer < config.n_layer; ++layer) {
     const std::string h = join("h.", layer);
     norm(h + ".ln_1");

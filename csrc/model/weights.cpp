@@ -7,6 +7,7 @@ namespace pygpt {
 Weights::Weights(const ModelFile& file) {
   wte = matrix(file, "wte");
   if (file.config().position == Position::learned) wpe = matrix(file, "wpe");
+  rope_frequencies = vector(file, "rope_frequencies");
   for (int64_t layer = 0; layer < file.config().n_layer; ++layer) {
     const std::string h = join("h.", layer);
     layers.push_back({

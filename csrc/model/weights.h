@@ -44,8 +44,9 @@ class Weights {
  public:
   explicit Weights(const ModelFile& file);
 
-  Matrix wte;  // [padded_vocab_size, d_model]
-  Matrix wpe;  // [context_length, d_model]; empty where positions are rotary
+  Matrix wte;                               // [padded_vocab_size, d_model]
+  Matrix wpe;                               // [context_length, d_model]; empty where positions are rotary
+  const float* rope_frequencies = nullptr;  // [head_dim / 2]; null: powers of rope_theta, or not rotary
   std::vector<LayerWeights> layers;
   LayerNorm ln_f;
   Matrix head;  // [padded_vocab_size, d_model]

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from pygpt.checkpoints import hf_llama, lecture, nanogpt, pygpt_family
+from pygpt.checkpoints import (
+    hf_llama,
+    hf_mistral,
+    hf_qwen2,
+    hf_qwen3,
+    hf_smollm3,
+    lecture,
+    nanogpt,
+    pygpt_family,
+)
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import shorten
 from pygpt.checkpoints.loading import load
@@ -16,6 +25,10 @@ FAMILIES: tuple[Family, ...] = (
     lecture.FAMILY,
     nanogpt.FAMILY,
     pygpt_family.FAMILY,
+    hf_mistral.FAMILY,
+    hf_qwen2.FAMILY,
+    hf_qwen3.FAMILY,
+    hf_smollm3.FAMILY,
     hf_llama.FAMILY,
 )
 
