@@ -22,10 +22,10 @@ DEFAULT_TYPES: Mapping[str, type] = {
 
 # Config lines that are left out, where they hold these values; n_kv_head's is n_head.
 IMPLIED: Mapping[str, Any] = {
-    "n_kv_head": 0, "rope_theta": 0.0, "rope_layers": "", "gate": False, "qk_norm": "none", "window": 0,
-    "window_layers": "", "embedding_norm": False, "smear_width": 0, "layer_lambdas": False,
-    "value_gate_width": 0, "value_gate_scale": 0.0, "value_layers": "", "backout_layer": None,
-    "logit_cap": 0.0,
+    "n_kv_head": 0, "rope_theta": 0.0, "rope_frequencies": False, "rope_layers": "", "gate": False,
+    "qk_norm": "none", "window": 0, "window_layers": "",
+    "embedding_norm": False, "smear_width": 0, "layer_lambdas": False, "value_gate_width": 0,
+    "value_gate_scale": 0.0, "value_layers": "", "backout_layer": None, "logit_cap": 0.0,
 }  # fmt: skip
 
 
@@ -62,7 +62,8 @@ class Architecture:
     norm: str = "layer_norm"
     norm_epsilon: float = 1e-5
     position: str = "learned"
-    rope_theta: float = 0.0  # of rotary positions; 0 where they are learned
+    rope_theta: float = 0.0  # of rotary positions whose frequencies are its powers, else 0
+    rope_frequencies: bool = False  # they are a tensor
     rope_layers: str = ""  # a digit for each layer, cycled: 1 where q and k are turned; empty: in all
     activation: str
     gate: bool = False

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from pygpt.architecture import PANEL, Architecture
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
-Gains = Sequence[NDArray[np.floating] | None]  # of q's norm and of k's
+Place = Callable[[str, Array], Array]  # "q" or "k" [T, D] of a head, as attention compares them
 Rounding = Callable[[str, Array], Array]  # what the matrix of this name sees of its input [..., cols]
 
 
@@ -93,10 +94,7 @@ def forward(
         if a.has_values(i):
             embedded = weights(layer + "attn.value_embed")[list(ids)].astype(np.float64)  # [T, G*D]
             qkv = with_values(a, qkv, h, vector(layer + "attn.value_gate"), embedded)
-        gains = [
-            weights(f"{layer}attn.{part}_norm.gain")[0] if a.qk_norm != "none" else None for part in "qk"
-        ]
-        heads = attention(a, qkv, i, gains)  # [T, H*D]
+        heads = attention(a, qkv, a.window_of(i), partial(placed, a, weights, i))  # [T, H*D]
         x = x + product(heads, layer + "attn.proj") + bias(layer + "attn.proj.bias", a.proj_bias)
 
         h = norm(x, layer + "ln_2")
@@ -143,8 +141,8 @@ def capped(logits: Array, cap: float) -> Array:
     return cap * np.tanh(logits / cap) if cap else logits
 
 
-def attention(a: Architecture, qkv: Array, layer: int = 0, gains: Gains = (None, None)) -> Array:
-    """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before it.
+def attention(a: Architecture, qkv: Array, window: int | None = None, place: Place = _exact) -> Array:
+    """softmax(scale * q kᵀ) v of every head, each position seeing the last `window` up to itself, or all.
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; heads that share k and v: Ainslie et al. 2023,
     arXiv:2305.13245.
@@ -152,8 +150,6 @@ def attention(a: Architecture, qkv: Array, layer: int = 0, gains: Gains = (None,
     Args:
         qkv: [T, G*(H/G+2)*P]: of group 0 the q of each of its heads, then k, then v; then of group 1, and so
             on.
-        layer: whose window, if it has one, ends what a position sees.
-        gains: of the norms of q and of k, each [D], where there are any.
 
     Returns:
         The heads side by side, [T, H*D].
@@ -162,12 +158,12 @@ def attention(a: Architecture, qkv: Array, layer: int = 0, gains: Gains = (None,
     # Without the padding: [T, G, H/G + 2, D].
     qkv = qkv.reshape(T, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., :D]
     back = np.arange(T)[:, None] - np.arange(T)  # from the row that asks to the column that answers
-    unseen = (back < 0) | (back >= a.window_of(layer))
+    unseen = (back < 0) | (back >= (window or T))
     out = np.empty((T, a.n_head, D))
     for head in range(a.n_head):
-        group, place = divmod(head, a.heads_per_group)
-        q, k, v = (qkv[:, group, part] for part in (place, -2, -1))  # each [T, D]
-        q, k = (placed(a, x, layer, gain) for x, gain in zip((q, k), gains, strict=True))
+        group, index = divmod(head, a.heads_per_group)
+        q, k, v = (qkv[:, group, part] for part in (index, -2, -1))  # each [T, D]
+        q, k = place("q", q), place("k", k)
         scores = a.attention_scale * (q @ k.T)  # [T, T]
         scores[unseen] = -np.inf
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -175,27 +171,32 @@ def attention(a: Architecture, qkv: Array, layer: int = 0, gains: Gains = (None,
     return out.reshape(T, a.n_head * D)
 
 
-def placed(a: Architecture, x: Array, layer: int, gain: NDArray[np.floating] | None) -> Array:
-    """q or k [T, D] of a head as it is compared: normed and turned, each where the architecture says so.
+def placed(a: Architecture, weights: Weights, layer: int, part: str, x: Array) -> Array:
+    """q or k [T, D] of a head of a layer, normed and turned where the architecture says so.
 
-    Dehghani et al. 2023, arXiv:2302.05442, section 2 (the norm).
+    The norm: Dehghani et al. 2023, arXiv:2302.05442, section 2.
     """
-    if gain is not None and a.qk_norm == "before_rotary":
-        x = rms_norm(x, gain, 0.0, a.norm_epsilon)
+
+    def norm(x: Array) -> Array:
+        return rms_norm(x, weights(f"h.{layer}.attn.{part}_norm.gain")[0], 0.0, a.norm_epsilon)
+
+    if a.qk_norm == "before_rotary":
+        x = norm(x)
     if a.turns(layer):
-        x = rotated(x, a.rope_theta)
-    if gain is not None and a.qk_norm == "after_rotary":
-        x = rms_norm(x, gain, 0.0, a.norm_epsilon)
+        exponents = -2.0 * np.arange(a.head_dim // 2) / a.head_dim
+        x = rotated(x, weights("rope_frequencies")[0] if a.rope_frequencies else a.rope_theta**exponents)
+    if a.qk_norm == "after_rotary":
+        x = norm(x)
     return x
 
 
-def rotated(x: Array, theta: float) -> Array:
-    """q or k [T, D] of a head, each pair (x[i], x[i + D/2]) turned by its position times theta^(-2i/D).
+def rotated(x: Array, frequencies: NDArray[np.floating]) -> Array:
+    """q or k [T, D] of a head, each pair (x[i], x[i + D/2]) turned by its position times its frequency.
 
     Su et al. 2021, arXiv:2104.09864.
     """
     T, D = x.shape
-    angles = np.arange(T)[:, None] * theta ** (-2.0 * np.arange(D // 2) / D)  # [T, D/2]
+    angles = np.arange(T)[:, None] * frequencies.astype(np.float64)  # [T, D/2]
     first, second = x[:, : D // 2], x[:, D // 2 :]
     cos, sin = np.cos(angles), np.sin(angles)
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=1)

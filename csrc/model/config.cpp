@@ -147,6 +147,8 @@ const std::vector<Field>& fields() {
       word("position", &ModelConfig::position, kPositionNames),
       optional(real("rope_theta", &ModelConfig::rope_theta, 1e12, false),
                [](ModelConfig& config) { config.rope_theta = 0; }),
+      optional(boolean("rope_frequencies", &ModelConfig::rope_frequencies),
+               [](ModelConfig& config) { config.rope_frequencies = false; }),
       optional(layer_pattern("rope_layers", &ModelConfig::rope_layers),
                [](ModelConfig& config) { config.rope_layers.clear(); }),
       word("activation", &ModelConfig::activation, kActivationNames),
@@ -251,11 +253,16 @@ void check_together(const ModelConfig& config) {
   check_values(config);
   if (config.n_head % config.n_kv_head != 0)
     refuse("n_kv_head", join(config.n_kv_head), join("it must divide n_head, ", config.n_head));
+  if (config.rope_theta != 0 && config.rope_frequencies)
+    refuse("rope_frequencies", "true", "config rope_theta says them already");
   if (config.position == Position::rotary) {
-    if (config.rope_theta == 0) refuse("position", "rotary", "config rope_theta is missing");
+    if (config.rope_theta == 0 && !config.rope_frequencies)
+      refuse("position", "rotary", "config rope_theta is missing, and rope_frequencies too");
     if (config.head_dim % 2 != 0) refuse("position", "rotary", join("head_dim is odd, ", config.head_dim));
   } else if (config.rope_theta != 0) {
     refuse("rope_theta", join(config.rope_theta), "config position is not rotary");
+  } else if (config.rope_frequencies) {
+    refuse("rope_frequencies", "true", "config position is not rotary");
   }
   check_attention(config);
   if (config.padded_vocab_size < config.vocab_size) {
@@ -313,6 +320,7 @@ std::vector<TensorSpec> tensor_specs(const ModelConfig& config) {
       {"wte", config.tied_head ? TensorKind::matrix : TensorKind::table, config.padded_vocab_size, config.d_model});
   if (config.position == Position::learned)
     specs.push_back({"wpe", TensorKind::table, config.context_length, config.d_model});
+  if (config.rope_frequencies) specs.push_back({"rope_frequencies", TensorKind::vector, 1, config.head_dim / 2});
   if (config.embedding_norm) norm("ln_e");
   if (config.smear_width > 0) {
     vector("smear.gate", config.smear_width);

@@ -42,7 +42,8 @@ struct ModelConfig {
   Norm norm = Norm::layer_norm;
   double norm_epsilon = 0;
   Position position = Position::learned;
-  double rope_theta = 0;  // 0: not rotary
+  double rope_theta = 0;          // of rotary positions whose frequencies are its powers, else 0
+  bool rope_frequencies = false;  // they are a tensor
   LayerPattern rope_layers;
   Activation activation = Activation::relu;
   bool gate = false;  // hidden = activation(gate) * up (arXiv:2002.05202)

@@ -7,6 +7,7 @@ namespace pygpt {
 Weights::Weights(const ModelFile& file) {
   wte = matrix(file, "wte");
   if (file.config().position == Position::learned) wpe = matrix(file, "wpe");
+  rope_frequencies = vector(file, "rope_frequencies");
   ln_e = layer_norm(file, "ln_e");
   smear_gate = vector(file, "smear.gate");
   smear_lambda = scalar(file, "smear.lambda");

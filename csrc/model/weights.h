@@ -47,10 +47,11 @@ class Weights {
  public:
   explicit Weights(const ModelFile& file);
 
-  Matrix wte;                         // [padded_vocab_size, d_model]
-  Matrix wpe;                         // [context_length, d_model]; empty where positions are rotary
-  LayerNorm ln_e;                     // where there is one
-  const float* smear_gate = nullptr;  // [smear_width]; null: no smear
+  Matrix wte;                               // [padded_vocab_size, d_model]
+  Matrix wpe;                               // [context_length, d_model]; empty where positions are rotary
+  const float* rope_frequencies = nullptr;  // [head_dim / 2]; null: powers of rope_theta, or not rotary
+  LayerNorm ln_e;                           // where there is one
+  const float* smear_gate = nullptr;        // [smear_width]; null: no smear
   float smear_lambda = 0;
   std::vector<LayerWeights> layers;
   float backout_lambda = 0;

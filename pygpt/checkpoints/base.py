@@ -23,6 +23,7 @@ Read = Callable[[], Array]
 
 READABLE = ("f32", "f16", "bf16", "f64")
 MAX_HEADS = 1024  # docs/format.md
+MAX_HEAD_DIM = 1024  # docs/format.md
 MAX_LAYERS = 4096  # docs/format.md; caps what a name like blocks.999999999.x can make us list
 
 

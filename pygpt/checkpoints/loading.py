@@ -117,6 +117,18 @@ def _sibling_config(path: Path) -> Mapping[str, Any]:
     return _json(config) if config.is_file() else {}
 
 
+def json_beside(source: Source, name: str) -> Mapping[str, Any]:
+    """The object in a file beside a checkpoint; empty where there is none.
+
+    Raises:
+        ModelFileError: it is too large, or not JSON.
+    """
+    if source.path is None:
+        return {}
+    directory = source.path if source.path.is_dir() else source.path.parent
+    return _json(directory / name) if (directory / name).is_file() else {}
+
+
 def _json(path: Path) -> Mapping[str, Any]:
     """The object that a JSON file holds; empty if it holds something else."""
     if path.stat().st_size > MAX_CONFIG_BYTES:

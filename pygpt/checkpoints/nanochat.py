@@ -7,7 +7,7 @@ nanochat_generations.py tells them apart by their tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ _GATE = "transformer.h.{i}.attn.ve_gate.weight"
 _VALUES = NAMES["h.{i}.attn.value_embed"]
 _OPTIONAL = (_VALUES, NAMES["smear.lambda"], NAMES["backout.lambda"], *_LAMBDAS, SMEAR_GATE, _GATE)
 _REQUIRED = (*(name for name in NAMES.values() if name not in _OPTIONAL), *_QKV)
+
+Make = Callable[[int], Read]  # from a block to the reader of one of its tensors
 
 EPSILON = float(np.finfo(np.float32).eps)  # F.rms_norm's where none is given
 DEFAULTS = {"temperature": 0.6, "top_k": 50}  # chat_cli.py
@@ -197,14 +199,10 @@ def _windows(
     return (window, layer_pattern(short)) if 0 < window < length else (0, "")
 
 
-def _made(source: Source, a: Architecture, gain: float) -> dict[str, Any]:
+def _made(source: Source, a: Architecture, gain: float) -> dict[str, Make]:
     """Readers of what is no tensor there, for `canonical_tensors`."""
-    D, C = a.head_dim, a.d_model  # noqa: N806
 
-    def constant(value: float, width: int) -> Any:
-        return lambda _: lambda: np.full((1, width), value, np.float32)
-
-    def flat(name: str, rows: int, cols: int) -> Any:
+    def flat(name: str, rows: int, cols: int) -> Make:
         def reader(layer: int) -> Read:
             read = source.reader(name.format(i=layer), rows, cols)
             return lambda: read().reshape(1, -1)
@@ -212,44 +210,57 @@ def _made(source: Source, a: Architecture, gain: float) -> dict[str, Any]:
         return reader
 
     def lambdas(layer: int) -> Read:
-        # One that is missing is patched as nanochat patches checkpoints from before there were any.
-        reads = [
-            source.reader(name, a.n_layer)
-            if name in source.tensors
-            else lambda value=value: np.full(a.n_layer, value)
-            for name, value in zip(_LAMBDAS, (1.0, 0.0), strict=True)
-        ]
-        return lambda: np.array([[read()[layer] for read in reads]], np.float32)
+        # Those that are missing are patched as nanochat patches checkpoints from before there were any.
+        values = (
+            source.reader(name, a.n_layer)()[layer] if name in source.tensors else patch
+            for name, patch in zip(_LAMBDAS, (1.0, 0.0), strict=True)
+        )
+        both = np.array([list(values)], np.float32)
+        return lambda: both
 
-    def qkv(layer: int) -> Read:
-        heads = (a.n_head, a.n_kv_head, a.n_kv_head)
-        reads = [
-            source.reader(name.format(i=layer), count * D, C) for name, count in zip(_QKV, heads, strict=True)
-        ]
-
-        def rows() -> Array:
-            q, k, v = (read().reshape(-1, D, C) for read in reads)
-            return head_by_head(turned_back(q), turned_back(k), v)
-
-        return rows
-
-    norms = {name: constant(1.0, C) for name in ("ln_e.gain", "ln_1.gain", "ln_2.gain", "ln_f.gain")}
-    return norms | {
-        "attn.q_norm.gain": constant(gain, D),
-        "attn.k_norm.gain": constant(gain, D),
-        "attn.qkv": qkv,
+    return {
+        **constant_norms(a, gain),
+        "attn.qkv": turned_qkv(source, a, _QKV),
         "attn.value_gate": flat(_GATE, a.n_kv_head, a.value_gate_width),
         "smear.gate": flat(SMEAR_GATE, 1, a.smear_width),
         "lambdas": lambdas,
     }
 
 
-def turned_back(heads: Array) -> Array:
-    """The rows of q or k [heads, head_dim, d_model] with the halves of each head changed round.
+def constant_norms(a: Architecture, gain: float) -> dict[str, Make]:
+    """Norms without weights are norms with weights of 1; those of q and k multiply by `gain`."""
 
-    nanochat turns pairs (a, b) by -position * theta: that is (b, a) turned by position * theta.
+    def constant(value: float, width: int) -> Make:
+        return lambda _: lambda: np.full((1, width), value, np.float32)
+
+    of_stream = {
+        name: constant(1.0, a.d_model) for name in ("ln_e.gain", "ln_1.gain", "ln_2.gain", "ln_f.gain")
+    }
+    return of_stream | {f"attn.{part}_norm.gain": constant(gain, a.head_dim) for part in "qk"}
+
+
+def turned_qkv(source: Source, a: Architecture, names: Sequence[str]) -> Make:
+    """`attn.qkv` of what turns the other way round than ours.
+
+    nanochat turns pairs (a, b) by -position * theta: that is (b, a) turned by position * theta, so the halves
+    of q and k change places.
     """
-    return np.roll(heads, heads.shape[1] // 2, axis=1)
+
+    def reader(layer: int) -> Read:
+        heads = (a.n_head, a.n_kv_head, a.n_kv_head)
+        reads = [
+            source.reader(name.format(i=layer), count * a.head_dim, a.d_model)
+            for name, count in zip(names, heads, strict=True)
+        ]
+
+        def rows() -> Array:
+            q, k, v = (read().reshape(-1, a.head_dim, a.d_model) for read in reads)
+            q, k = (np.roll(each, a.head_dim // 2, axis=1) for each in (q, k))
+            return head_by_head(q, k, v)
+
+        return rows
+
+    return reader
 
 
 def _special_ids(size: int, tokenizer: Tokenizer | None) -> tuple[int | None, tuple[int, ...]]:

@@ -43,6 +43,13 @@ def ids_of(config: LlamaConfig) -> list[int]:
     return [i * 17 % config.vocab_size for i in range(config.max_position_embeddings)]
 
 
+def llama3(factor: float, low: float, high: float, context: float) -> dict[str, Any]:
+    return {
+        "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+        "original_max_position_embeddings": context,
+    }  # fmt: skip
+
+
 def logits_of(file: _core.ModelFile, ids: list[int], isa: str, **options: Any) -> NDArray[np.float32]:
     engine = _core.Engine(file, isa=isa, threads=2, **options)
     (event,) = engine.submit([_core.Request(prompt=ids, max_tokens=0, logits=True)]).poll(60, until_done=True)
@@ -118,13 +125,25 @@ def test_every_spelling_of_the_base_is_read(changes: dict[str, Any], theta: floa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling is 'llama3'"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is 'linear'"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters is 'yarn'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is None"),
+        ({"rope_scaling": llama3(8, 4, 4, 9)}, "high_freq_factor 4"),
+        ({"rope_scaling": llama3(8, 1, 4, 0.5)}, "position_embeddings is 0.5"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor is 0"),
+        ({"rope_scaling": {"type": "linear"}}, "factor is None"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'.*default, linear and llama3"),
+        ({"rope_scaling": {"type": ["linear"]}}, "linear"),
+        ({"rope_scaling": [2.0]}, "rope_scaling is no object"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ({"attention_bias": True}, "attention_bias is true"),
-        ({"mlp_bias": True}, "mlp_bias is true"),
-        ({"model_type": "qwen2"}, "model_type is 'qwen2'"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}, "differ between layers"),
+        ({"attention_bias": True}, "tensors are missing.*bias"),
+        ({"mlp_bias": True}, "tensors are missing.*bias"),
+        ({"attention_bias": 1}, "attention_bias is 1"),
+        ({"model_type": "gemma"}, "model_type is 'gemma'.*llama, mistral"),
+        ({"model_type": "qwen2"}, "tensors are missing.*bias"),
+        ({"vocab_size": 60}, "vocab_size is 60.*61 rows"),
+        ({"head_dim": 10**12}, "head_dim is 1000000000000"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers is 1000000000000"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish'"),
         ({"num_attention_heads": None}, "num_attention_heads is None"),
         ({"num_attention_heads": 4.0}, "num_attention_heads is 4.0"),

@@ -45,6 +45,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "short_windows": {
         "n_layer": 4, "n_head": 6, "n_kv_head": 3, "head_dim": 10, "d_model": 33, "d_ff": 16,
         "context_length": 50, "window": 7, "rope_layers": "1110", "qk_norm": "before_rotary",
+        "rope_theta": 0.0, "rope_frequencies": True,
     },
     # What is a value of its own goes with any other.
     "mixed": {

@@ -318,6 +318,7 @@ def _cases() -> list[Case]:
         ("activation", "rope_theta"): ["10000", "0", "-1", "nan", "none"],
         ("attention_scale", "gate"): ["false", "1", "none"],
         ("d_model", "n_kv_head"): ["1"],
+        ("activation", "rope_frequencies"): ["true", "false", "1"],
         ("activation", "rope_layers"): ["10", "1", "2", "none", "1" * 300],
         ("tied_head", "qk_norm"): ["after_rotary", "none", "rms_norm"],
         ("tied_head", "window"): [str(MOST), "0", "-1", "none", "16777216"],

@@ -29,7 +29,7 @@ CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& 
       kernels_(select_kernels(options.isa)),
       weights_(*file_),
       layout_(config_, options.kv_type),
-      rotary_(config_),
+      rotary_(config_, weights_.rope_frequencies),
       team_(options.workers),
       pages_(static_cast<size_t>(options.page_capacity)),
       x_(options.max_rows, config_.d_model),

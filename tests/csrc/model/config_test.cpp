@@ -185,6 +185,23 @@ void windowed() {
 }
 const Test windowed_test{"patterns are cycled over the layers, and norms of q and k have gains", windowed};
 
+/// llama_config() with frequencies of its own.
+void frequencies() {
+  ConfigLines lines = llama_config();
+  const auto theta = std::ranges::find_if(lines, [](const auto& line) { return line.first == "rope_theta"; });
+  expect_code(
+      "invalid_config", [&] { parse_config(with_line(lines, "activation", "rope_frequencies", "true")); }, "both");
+  *theta = {"rope_frequencies", "true"};
+  const auto specs = tensor_specs(parse_config(lines));
+  expect_equal(specs[1].name, std::string("rope_frequencies"));
+  expect_equal(specs[1].cols, 3);
+  *theta = {"rope_frequencies", "false"};
+  expect_code("invalid_config", [&] { parse_config(lines); }, "false");
+  lines.erase(theta);
+  expect_code("invalid_config", [&] { parse_config(lines); }, "neither");
+}
+const Test frequencies_test{"rotary positions have a base or frequencies of their own", frequencies};
+
 void windows_refused() {
   const auto refused = [](const std::string& key, const std::string& value) {
     ConfigLines lines = windowed_config();
