@@ -100,6 +100,13 @@ class Source:
 
         return read
 
+    def same(self, name: str, other: str) -> bool:
+        """Whether two tensors are one storage, or hold the same."""
+        a, b = self.tensors[name], self.tensors[other]
+        if a.identity == b.identity:
+            return True
+        return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a.read(), b.read())
+
     def count(self, prefix: str) -> int:
         """One more than the largest number that follows the prefix in a tensor's name; 0 if none does."""
         pattern = re.compile(re.escape(prefix) + r"\.(\d{1,9})\.", re.ASCII)

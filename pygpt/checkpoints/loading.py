@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pygpt.checkpoints import torch_file
+from pygpt.checkpoints import llama2c_file, torch_file
 from pygpt.checkpoints.base import Source, StoredTensor
 from pygpt.checkpoints.safetensors_file import read_safetensors
 from pygpt.errors import InvalidRequestError, ModelFileError
@@ -65,6 +65,8 @@ def _load_path(path: Path) -> Source:
     for magic, what in _FOREIGN:
         if start.startswith(magic) and not begins_as_safetensors:
             raise ModelFileError(str(path), "not_a_checkpoint", what)
+    if start.startswith(llama2c_file.MAGIC) or llama2c_file.is_first_version(path, start):
+        return llama2c_file.load(path)
     if begins_as_safetensors or path.suffix == ".safetensors":
         tensors = _strip(str(path), read_safetensors(path))
         files = (path, path.parent / "config.json")

@@ -12,6 +12,7 @@ from pygpt.checkpoints import (
     hf_qwen3,
     hf_smollm3,
     lecture,
+    llama2c,
     nanogpt,
     pygpt_family,
 )
@@ -25,6 +26,7 @@ FAMILIES: tuple[Family, ...] = (
     lecture.FAMILY,
     nanogpt.FAMILY,
     pygpt_family.FAMILY,
+    llama2c.FAMILY,
     hf_mistral.FAMILY,
     hf_qwen2.FAMILY,
     hf_qwen3.FAMILY,
