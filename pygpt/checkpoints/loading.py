@@ -96,8 +96,12 @@ def _load_shards(path: Path, index: Path) -> Source:
     names = sorted({name if isinstance(name, str) else repr(name) for name in places.values()})
     tensors: dict[str, StoredTensor] = {}
     for name in names:
-        if Path(name).name != name or "\0" in name or not (path / name).is_file():
-            raise ModelFileError(str(index), "missing", f"names the file {name!r}, which is not there")
+        if Path(name).name != name or "\0" in name:
+            message = f"names {name!r}, which is no file of its own directory"
+            raise ModelFileError(str(index), "damaged", message)
+        if not (path / name).is_file():
+            message = f"names the file {name!r}, which is not there: fetch it, too"
+            raise ModelFileError(str(index), "missing", message)
         tensors |= read_safetensors(path / name)
     missing = sorted(places.keys() - tensors.keys())
     if missing or not tensors:
