@@ -57,6 +57,11 @@ class Source:
     module: Any = None
     files: tuple[Path, ...] = ()
 
+    @property
+    def directory(self) -> Path | None:
+        """Where the files beside the weights lie; None for what is in memory."""
+        return self.path if self.path is None or self.path.is_dir() else self.path.parent
+
     def error(self, code: str, message: str, section: str = "") -> ModelFileError:
         """The error to raise about this checkpoint."""
         return ModelFileError(self.name, code, message, section)

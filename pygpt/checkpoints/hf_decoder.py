@@ -136,14 +136,9 @@ class Relative:
         tied = fields.boolean("tie_word_embeddings")
         required = tuple(name for name in variant.required() if name != _HEAD or not tied)
         check_names(source, required, (_HEAD, _BUFFER), n_layer)
-        directory = (
-            None if source.path is None else source.path if source.path.is_dir() else source.path.parent
-        )
+        directory = source.directory
         tokenizer, notes = hf_files.tokenizer(directory, options)
-        rows = source.matrix_shape(NAMES["wte"])[0]
-        if fields.integer("vocab_size", rows) != rows:
-            said = fields.values["vocab_size"]
-            raise fields.error(f"vocab_size is {said}, but the embedding has {rows} rows", "contradiction")
+        rows = _embedding_rows(source, fields)
         size = vocabulary.fitted(tokenizer, rows, source, padded=True) if tokenizer else rows
         spoken = generation(source, fields, size)
         a = replace(
@@ -200,6 +195,14 @@ def windows(fields: Fields, n_layer: int, usual: Callable[[int], bool]) -> Varia
         return Variant()
     layers = layers or tuple(usual(layer) for layer in range(n_layer))
     return Variant(window=fields.integer("sliding_window"), windows=layers)
+
+
+def _embedding_rows(source: Source, fields: Fields) -> int:
+    rows = source.matrix_shape(NAMES["wte"])[0]
+    if fields.integer("vocab_size", rows) != rows:
+        said = fields.values["vocab_size"]
+        raise fields.error(f"vocab_size is {said}, but the embedding has {rows} rows", "contradiction")
+    return rows
 
 
 def _architecture(fields: Fields, variant: Variant) -> Architecture:

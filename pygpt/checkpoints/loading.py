@@ -123,10 +123,8 @@ def json_beside(source: Source, name: str) -> Mapping[str, Any]:
     Raises:
         ModelFileError: it is too large, or not JSON.
     """
-    if source.path is None:
-        return {}
-    directory = source.path if source.path.is_dir() else source.path.parent
-    return _json(directory / name) if (directory / name).is_file() else {}
+    file = source.directory / name if source.directory else None
+    return _json(file) if file and file.is_file() else {}
 
 
 def _json(path: Path) -> Mapping[str, Any]:
