@@ -57,6 +57,11 @@ class Source:
     module: Any = None
     files: tuple[Path, ...] = ()
 
+    @property
+    def directory(self) -> Path | None:
+        """Where the files beside the weights lie; None for what is in memory."""
+        return self.path if self.path is None or self.path.is_dir() else self.path.parent
+
     def error(self, code: str, message: str, section: str = "") -> ModelFileError:
         """The error to raise about this checkpoint."""
         return ModelFileError(self.name, code, message, section)
@@ -99,6 +104,13 @@ class Source:
             return values
 
         return read
+
+    def same(self, name: str, other: str) -> bool:
+        """Whether two tensors are one storage, or hold the same."""
+        a, b = self.tensors[name], self.tensors[other]
+        if a.identity == b.identity:
+            return True
+        return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a.read(), b.read())
 
     def count(self, prefix: str) -> int:
         """One more than the largest number that follows the prefix in a tensor's name; 0 if none does."""

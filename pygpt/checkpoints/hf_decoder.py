@@ -23,7 +23,8 @@ from pygpt.checkpoints.base import (
     Read,
     Source,
 )
-from pygpt.checkpoints.canonical import canonical_tensors, check_names, head_by_head, panel_by_panel
+from pygpt.checkpoints.canonical import canonical_tensors, check_names
+from pygpt.checkpoints.decoder_parts import joined
 from pygpt.checkpoints.hf_config import Fields, config_fields
 from pygpt.checkpoints.hf_generation import generation
 from pygpt.checkpoints.hf_rope import rope
@@ -134,16 +135,10 @@ class Relative:
         tied = fields.boolean("tie_word_embeddings")
         required = tuple(name for name in variant.required() if name != _HEAD or not tied)
         check_names(source, required, (_HEAD, _BUFFER), n_layer)
-        directory = (
-            None if source.path is None else source.path if source.path.is_dir() else source.path.parent
-        )
-        directories = () if directory is None else (directory,)
+        directories = (source.directory,) if source.directory else ()
         tokenizer, notes = vocabulary.found(options, *directories)
         chat, chat_notes = chat_files.found(tokenizer, *directories)
-        rows = source.matrix_shape(NAMES["wte"])[0]
-        if fields.integer("vocab_size", rows) != rows:
-            said = fields.values["vocab_size"]
-            raise fields.error(f"vocab_size is {said}, but the embedding has {rows} rows", "contradiction")
+        rows = _embedding_rows(source, fields)
         size = vocabulary.fitted(tokenizer, rows, source, padded=True) if tokenizer else rows
         spoken = generation(source, fields, size)
         a = replace(
@@ -156,10 +151,12 @@ class Relative:
         )
         positions = rope(fields, a.head_dim, a.context_length, 10000.0)
         a = replace(a, rope_theta=positions.theta, rope_frequencies=positions.frequencies is not None)
-        files = (*vocabulary.files(*directories), *chat_files.files(*directories))
+        made = joined(source, a, _QKV, _GATE_UP)
+        if positions.frequencies is not None:
+            made["rope_frequencies"] = _constant(positions.frequencies)
         return Imported(
             architecture=a,
-            tensors=canonical_tensors(source, a, NAMES, _made(source, a, positions.frequencies)),
+            tensors=canonical_tensors(source, a, NAMES, made),
             provenance={"family": f"hf_{self.model_type}", "rope_type": positions.kind},
             source_dtype=source.dtype(),
             tokenizer=tokenizer,
@@ -167,7 +164,7 @@ class Relative:
             blobs=chat,
             original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
             notes=notes + chat_notes,
-            files=files,
+            files=(*vocabulary.files(*directories), *chat_files.files(*directories)),
         )
 
     def _fields(self, source: Source) -> Fields:
@@ -197,6 +194,14 @@ def windows(fields: Fields, n_layer: int, usual: Callable[[int], bool]) -> Varia
         return Variant()
     layers = layers or tuple(usual(layer) for layer in range(n_layer))
     return Variant(window=fields.integer("sliding_window"), windows=layers)
+
+
+def _embedding_rows(source: Source, fields: Fields) -> int:
+    rows = source.matrix_shape(NAMES["wte"])[0]
+    if fields.integer("vocab_size", rows) != rows:
+        said = fields.values["vocab_size"]
+        raise fields.error(f"vocab_size is {said}, but the embedding has {rows} rows", "contradiction")
+    return rows
 
 
 def _architecture(fields: Fields, variant: Variant) -> Architecture:
@@ -238,40 +243,6 @@ def _architecture(fields: Fields, variant: Variant) -> Architecture:
     )
 
 
-def _made(source: Source, a: Architecture, frequencies: Array | None) -> dict[str, Callable[[int], Read]]:
-    """What is not one tensor of theirs."""
-
-    def parts(layer: int, names: tuple[str, ...], sizes: tuple[int, ...], *width: int) -> list[Read]:
-        end = "weight" if width else "bias"
-        return [
-            source.reader(f"{name.format(i=layer)}.{end}", size, *width)
-            for name, size in zip(names, sizes, strict=True)
-        ]
-
-    def qkv(*width: int) -> Callable[[int], Read]:
-        sizes = tuple(heads * a.head_dim for heads in (a.n_head, a.n_kv_head, a.n_kv_head))
-
-        def reader(layer: int) -> Read:
-            reads = parts(layer, _QKV, sizes, *width)
-            shape = (-1, a.head_dim, *(width or (1,)))
-            return lambda: _stored(head_by_head(*(read().reshape(shape) for read in reads)), width)
-
-        return reader
-
-    def up(*width: int) -> Callable[[int], Read]:
-        def reader(layer: int) -> Read:
-            reads = parts(layer, _GATE_UP, (a.d_ff, a.d_ff), *width)
-            shape = (-1, *(width or (1,)))
-            return lambda: _stored(panel_by_panel(*(read().reshape(shape) for read in reads)), width)
-
-        return reader
-
-    made = {"attn.qkv": qkv(a.d_model), "attn.qkv.bias": qkv(), "mlp.up": up(a.d_model), "mlp.up.bias": up()}
-    if frequencies is not None:
-        made["rope_frequencies"] = lambda _: lambda: frequencies
-    return made
-
-
-def _stored(rows: Array, width: tuple[int, ...]) -> Array:
-    """A bias, which is a column so far, as [1, n]."""
-    return rows if width else rows.reshape(1, -1)
+def _constant(values: Array) -> Callable[[int], Read]:
+    """The reader of what was computed, not stored."""
+    return lambda _: lambda: values

@@ -48,8 +48,7 @@ def read(source: Source, options: Options) -> Imported:
     n_layer = fields.integer("num_hidden_layers", most=MAX_LAYERS)
     options.check_heads(fields.integer("num_attention_heads", most=MAX_HEADS))
     check_names(source, _REQUIRED, (_BUFFER,), n_layer)
-    directory = None if source.path is None else source.path if source.path.is_dir() else source.path.parent
-    directories = () if directory is None else (directory,)
+    directories = (source.directory,) if source.directory else ()
     tokenizer, notes = vocabulary.found(options, *directories)
     chat, chat_notes = chat_files.found(tokenizer, *directories)
     rows = source.matrix_shape(NAMES["wte"])[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pygpt.checkpoints import nanochat_files, torch_file
+from pygpt.checkpoints import llama2c_file, nanochat_files, torch_file
 from pygpt.checkpoints.base import Source, StoredTensor
 from pygpt.checkpoints.safetensors_file import read_safetensors
 from pygpt.errors import InvalidRequestError, ModelFileError
@@ -65,6 +65,8 @@ def _load_path(path: Path) -> Source:
     for magic, what in _FOREIGN:
         if start.startswith(magic) and not begins_as_safetensors:
             raise ModelFileError(str(path), "not_a_checkpoint", what)
+    if start.startswith(llama2c_file.MAGIC) or llama2c_file.is_first_version(path, start):
+        return llama2c_file.load(path)
     if begins_as_safetensors or path.suffix == ".safetensors":
         tensors = _strip(str(path), read_safetensors(path))
         files = (path, path.parent / "config.json")
@@ -100,8 +102,12 @@ def _load_shards(path: Path, index: Path) -> Source:
     names = sorted({name if isinstance(name, str) else repr(name) for name in places.values()})
     tensors: dict[str, StoredTensor] = {}
     for name in names:
-        if Path(name).name != name or "\0" in name or not (path / name).is_file():
-            raise ModelFileError(str(index), "missing", f"names the file {name!r}, which is not there")
+        if Path(name).name != name or "\0" in name:
+            message = f"names {name!r}, which is no file of its own directory"
+            raise ModelFileError(str(index), "damaged", message)
+        if not (path / name).is_file():
+            message = f"names the file {name!r}, which is not there: fetch it, too"
+            raise ModelFileError(str(index), "missing", message)
         tensors |= read_safetensors(path / name)
     missing = sorted(places.keys() - tensors.keys())
     if missing or not tensors:
@@ -123,10 +129,8 @@ def json_beside(source: Source, name: str) -> Mapping[str, Any]:
     Raises:
         ModelFileError: it is too large, or not JSON.
     """
-    if source.path is None:
-        return {}
-    directory = source.path if source.path.is_dir() else source.path.parent
-    return _json(directory / name) if (directory / name).is_file() else {}
+    file = source.directory / name if source.directory else None
+    return _json(file) if file and file.is_file() else {}
 
 
 def _json(path: Path) -> Mapping[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pygpt
 from pygpt import _core
 from pygpt.checkpoints.base import Options
 from pygpt.checkpoints.recognise import read
+from pygpt.cli.main import main
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.reference import forward
 
@@ -206,13 +209,38 @@ def test_a_model_in_several_files_is_the_same_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "places", [{}, [], {"w": "../other.safetensors"}, {"w": "absent.safetensors"}, {"w": [3]}]
+    ("places", "message"),
+    [
+        ({}, "none at all"),
+        ([], "none at all"),
+        ({"w": "../other.safetensors"}, "no file of its own directory"),
+        ({"w": "/other.safetensors"}, "no file of its own directory"),
+        ({"w": ".."}, "not there"),
+        ({"w": "absent.safetensors"}, "'absent.safetensors', which is not there"),
+        ({"w": [3]}, "3"),
+    ],
 )
-def test_an_index_that_lies_is_refused(places: Any, tmp_path: Path) -> None:
+def test_an_index_that_lies_is_exit_code_3_and_nothing_is_written(
+    places: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory, _ = sharded(save_llama(random_llama(), tmp_path / "llama"))
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    with pytest.raises(ModelFileError, match=r"index\.json"):
-        read(directory, Options(tokenizer="none"))
+    save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["export", str(directory), "--tokenizer", "none"]) == 3
+    error = capsys.readouterr().err
+    assert "index.json" in error
+    assert message in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_directory_is_exported_without_torch(tmp_path: Path) -> None:
+    directory, _ = sharded(save_llama(random_llama(), tmp_path / "llama"))
+    code = "import sys; sys.modules['torch'] = sys.modules['safetensors'] = None; "
+    code += "import pygpt; pygpt.export(sys.argv[1], sys.argv[2], tokenizer='none')"
+    path = tmp_path / "m.pygpt"
+    subprocess.run([sys.executable, "-c", code, str(directory), str(path)], check=True, timeout=120)
+    assert _core.ModelFile(str(path)).config["d_model"] == 40
 
 
 def test_a_tensor_that_the_index_names_in_vain_is_named(tmp_path: Path) -> None:

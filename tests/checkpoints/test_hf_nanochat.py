@@ -104,7 +104,7 @@ def test_f32_logits_are_those_of_transformers(tmp_path: Path) -> None:
         ({"attention_bias": True}, "attention_bias"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_type is 'linear'"),
-        ({"num_attention_heads": 4}, "expected the shape"),
+        ({"num_key_value_heads": 3}, "expected the shape"),
         ({"num_hidden_layers": 3}, "tensors are missing"),
         ({"hidden_size": "60"}, "hidden_size is '60'"),
         ({"eos_token_id": 64}, "eos_token_id"),
