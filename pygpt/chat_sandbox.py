@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes, pass_context
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
@@ -49,6 +51,19 @@ _DATE_FORMAT = re.compile(r"(?:[^%]|%-?[A-Za-z%])*")  # no width: it would be ma
 _WIDE_FORMAT = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\*|\d{3})")
 
 
+class _Generation(Extension):
+    """`{% generation %}...{% endgeneration %}`: in training, what the assistant says; here, what it holds."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        super().__init__(environment)
+        self.tags = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        lineno = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=lineno)
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja as the templates of chat models use it, without the parts that could take any amount."""
 
@@ -59,7 +74,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=["jinja2.ext.loopcontrols"],
+            extensions=["jinja2.ext.loopcontrols", _Generation],
             finalize=_written,
             optimized=False,
         )
