@@ -9,10 +9,11 @@ from pygpt.architecture import Architecture
 from pygpt.checkpoints import chat_files, torch_file, vocabulary
 from pygpt.checkpoints.base import MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names
+from pygpt.checkpoints.decoder_parts import joined
 from pygpt.checkpoints.hf_config import Fields, config_fields
 from pygpt.checkpoints.hf_generation import generation
 from pygpt.checkpoints.hf_rope import rope
-from pygpt.checkpoints.nanochat import constant_norms, turned_qkv
+from pygpt.checkpoints.nanochat import constant_norms, halves_swapped
 
 # Our names (docs/format.md) and theirs; no norm has weights.
 NAMES = {
@@ -22,15 +23,15 @@ NAMES = {
     "h.{i}.mlp.down": "model.layers.{i}.mlp.fc2.weight",
     "head": "lm_head.weight",
 }
-_QKV = tuple(f"model.layers.{{i}}.self_attn.{part}_proj.weight" for part in "qkv")
-_REQUIRED = (*NAMES.values(), *_QKV)
+_QKV = tuple(f"model.layers.{{i}}.self_attn.{part}_proj" for part in "qkv")
+_REQUIRED = (*NAMES.values(), *(f"{name}.weight" for name in _QKV))
 _BUFFER = "model.rotary_emb.inv_freq"
 
 
 def recognise(source: Source) -> bool:
     """By the names of its attention and of its MLP, and by config.json."""
     fields = config_fields(source)
-    named = all(name.format(i=0) in source.tensors for name in (_QKV[0], NAMES["h.{i}.mlp.up"]))
+    named = all(name.format(i=0) in source.tensors for name in (_QKV[0] + ".weight", NAMES["h.{i}.mlp.up"]))
     return named and fields is not None and fields.get("model_type") == "nanochat"
 
 
@@ -55,11 +56,10 @@ def read(source: Source, options: Options) -> Imported:
     size = vocabulary.fitted(tokenizer, rows, source, padded=True) if tokenizer else rows
     spoken = generation(source, fields, size)
     a = _architecture(fields, rows, size, spoken.start_token, spoken.stop_tokens)
+    qkv = joined(source, a, _QKV, (), halves_swapped)["attn.qkv"]
     return Imported(
         architecture=a,
-        tensors=canonical_tensors(
-            source, a, NAMES, constant_norms(a, 1.0) | {"attn.qkv": turned_qkv(source, a, _QKV)}
-        ),
+        tensors=canonical_tensors(source, a, NAMES, constant_norms(a, 1.0) | {"attn.qkv": qkv}),
         provenance={"family": "hf_nanochat"},
         source_dtype=source.dtype(),
         tokenizer=tokenizer,

@@ -7,7 +7,7 @@ nanochat_generations.py tells them apart by their tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from pygpt.architecture import Architecture, layer_pattern
 from pygpt.checkpoints import chat_files, nanochat_files, vocabulary
 from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source
-from pygpt.checkpoints.canonical import canonical_tensors, check_names, head_by_head
+from pygpt.checkpoints.canonical import canonical_tensors, check_names
+from pygpt.checkpoints.decoder_parts import joined
 from pygpt.checkpoints.nanochat_generations import (
     GENERATIONS,
     RESID_LAMBDAS,
@@ -38,12 +39,15 @@ NAMES = {
     "backout.lambda": "backout_lambda",
     "head": "lm_head.weight",
 }
-_QKV = tuple(f"transformer.h.{{i}}.attn.c_{part}.weight" for part in "qkv")
+_QKV = tuple(f"transformer.h.{{i}}.attn.c_{part}" for part in "qkv")
 _LAMBDAS = (RESID_LAMBDAS, "x0_lambdas")
 _GATE = "transformer.h.{i}.attn.ve_gate.weight"
 _VALUES = NAMES["h.{i}.attn.value_embed"]
 _OPTIONAL = (_VALUES, NAMES["smear.lambda"], NAMES["backout.lambda"], *_LAMBDAS, SMEAR_GATE, _GATE)
-_REQUIRED = (*(name for name in NAMES.values() if name not in _OPTIONAL), *_QKV)
+_REQUIRED = (
+    *(name for name in NAMES.values() if name not in _OPTIONAL),
+    *(f"{name}.weight" for name in _QKV),
+)
 
 Make = Callable[[int], Read]  # from a block to the reader of one of its tensors
 
@@ -59,7 +63,7 @@ SPECIAL_TOKENS = (
 
 def recognise(source: Source) -> bool:
     """By its names for q, k and v."""
-    return _QKV[0].format(i=0) in source.tensors
+    return f"{_QKV[0].format(i=0)}.weight" in source.tensors
 
 
 def read(source: Source, options: Options) -> Imported:
@@ -220,7 +224,7 @@ def _made(source: Source, a: Architecture, gain: float) -> dict[str, Make]:
 
     return {
         **constant_norms(a, gain),
-        "attn.qkv": turned_qkv(source, a, _QKV),
+        "attn.qkv": joined(source, a, _QKV, (), halves_swapped)["attn.qkv"],
         "attn.value_gate": flat(_GATE, a.n_kv_head, a.value_gate_width),
         "smear.gate": flat(SMEAR_GATE, 1, a.smear_width),
         "lambdas": lambdas,
@@ -239,28 +243,12 @@ def constant_norms(a: Architecture, gain: float) -> dict[str, Make]:
     return of_stream | {f"attn.{part}_norm.gain": constant(gain, a.head_dim) for part in "qk"}
 
 
-def turned_qkv(source: Source, a: Architecture, names: Sequence[str]) -> Make:
-    """`attn.qkv` of what turns the other way round than ours.
+def halves_swapped(rows: Array) -> Array:
+    """Rows of q or k [heads, head_dim, width] that turn the other way round than ours.
 
-    nanochat turns pairs (a, b) by -position * theta: that is (b, a) turned by position * theta, so the halves
-    of q and k change places.
+    nanochat turns pairs (a, b) by -position * theta: that is (b, a) turned by position * theta.
     """
-
-    def reader(layer: int) -> Read:
-        heads = (a.n_head, a.n_kv_head, a.n_kv_head)
-        reads = [
-            source.reader(name.format(i=layer), count * a.head_dim, a.d_model)
-            for name, count in zip(names, heads, strict=True)
-        ]
-
-        def rows() -> Array:
-            q, k, v = (read().reshape(-1, a.head_dim, a.d_model) for read in reads)
-            q, k = (np.roll(each, a.head_dim // 2, axis=1) for each in (q, k))
-            return head_by_head(q, k, v)
-
-        return rows
-
-    return reader
+    return np.roll(rows, rows.shape[1] // 2, axis=1)
 
 
 def _special_ids(size: int, tokenizer: Tokenizer | None) -> tuple[int | None, tuple[int, ...]]:
