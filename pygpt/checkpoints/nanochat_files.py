@@ -30,7 +30,8 @@ def newest_model(directory: Path) -> Path | None:
         return None
     if models := _models(directory):
         return models[-1]
-    runs = {each.name: each for each in directory.iterdir() if each.is_dir() and _models(each)}
+    # What may not be read is no run.
+    runs = {each.parent.name: each.parent for each in directory.glob("*/model_*.pt") if _models(each.parent)}
     deepest = max((name for name in runs if _DEPTH.fullmatch(name)), key=_depth, default=None)
     if deepest is None and len(runs) > 1:
         names = ", ".join(sorted(runs)[:5])
