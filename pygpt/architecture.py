@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,27 @@ DEFAULT_TYPES: Mapping[str, type] = {
     "min_p": float,
     "repetition_penalty": float,
 }
+
+# Config lines that are left out, where they hold these values; n_kv_head's is n_head.
+IMPLIED: Mapping[str, Any] = {
+    "n_kv_head": 0, "rope_theta": 0.0, "rope_frequencies": False, "rope_layers": "", "gate": False,
+    "qk_norm": "none", "window": 0, "window_layers": "",
+    "embedding_norm": False, "smear_width": 0, "layer_lambdas": False, "value_gate_width": 0,
+    "value_gate_scale": 0.0, "value_layers": "", "backout_layer": None, "logit_cap": 0.0,
+}  # fmt: skip
+
+
+def layer_pattern(layers: Sequence[bool]) -> str:
+    """Digits, the shortest that say in which layers something is done, cycled over them; empty: in all."""
+    digits = "".join("01"[bool(layer)] for layer in layers)
+    if "0" not in digits:
+        return ""
+    period = next(p for p in range(1, len(digits) + 1) if digits[p:] == digits[:-p])
+    return digits[:period]
+
+
+def _holds(pattern: str, layer: int) -> bool:
+    return not pattern or pattern[layer % len(pattern)] == "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +62,29 @@ class Architecture:
     norm: str = "layer_norm"
     norm_epsilon: float = 1e-5
     position: str = "learned"
-    rope_theta: float = 0.0  # of rotary positions; 0 where they are learned
+    rope_theta: float = 0.0  # of rotary positions whose frequencies are its powers, else 0
+    rope_frequencies: bool = False  # they are a tensor
+    rope_layers: str = ""  # a digit for each layer, cycled: 1 where q and k are turned; empty: in all
     activation: str
     gate: bool = False
     attention_scale: float  # scores are attention_scale * q.k
+    qk_norm: str = "none"
+    window: int = 0  # positions that a row sees, its own among them; 0: all
+    window_layers: str = ""  # as rope_layers: 1 where the window holds
     tied_head: bool
     qkv_bias: bool
     proj_bias: bool
     mlp_bias: bool
     norm_bias: bool
     head_bias: bool
+    embedding_norm: bool = False
+    smear_width: int = 0  # columns that gate what a position takes of the one before it; 0: nothing
+    layer_lambdas: bool = False
+    value_gate_width: int = 0  # columns that gate what v gets from a table of the tokens; 0: nothing
+    value_gate_scale: float = 0.0
+    value_layers: str = ""  # as rope_layers: 1 where there is such a table
+    backout_layer: int | None = None
+    logit_cap: float = 0.0  # 0: logits are as they are
     start_token: int | None = None
     stop_tokens: tuple[int, ...] = ()
 
@@ -74,9 +108,39 @@ class Architecture:
         """Heads of q that share one head of k and v."""
         return self.n_head // self.n_kv_head
 
+    def turns(self, layer: int) -> bool:
+        """Whether a layer turns q and k by their position."""
+        return self.position == "rotary" and _holds(self.rope_layers, layer)
+
+    def window_of(self, layer: int) -> int:
+        """How many positions a row of a layer sees at most, its own the last of them."""
+        return self.window if self.window and _holds(self.window_layers, layer) else self.context_length
+
+    def has_values(self, layer: int) -> bool:
+        """Whether the v of a layer has an embedding of the token."""
+        return self.value_gate_width > 0 and _holds(self.value_layers, layer)
+
+    def truncated(self, n_layer: int) -> Architecture:
+        """The first `n_layer` layers as a model; where none of them turns q and k but others do, all do."""
+        turned, valued, windowed = (
+            [holds(i) for i in range(n_layer)]
+            for holds in (self.turns, self.has_values, lambda i: self.window_of(i) < self.context_length)
+        )
+        return replace(
+            self,
+            n_layer=n_layer,
+            rope_layers=layer_pattern(turned) if any(turned) else "",
+            window=self.window if any(windowed) else 0,
+            window_layers=layer_pattern(windowed) if any(windowed) else "",
+            value_gate_width=self.value_gate_width if any(valued) else 0,
+            value_gate_scale=self.value_gate_scale if any(valued) else 0.0,
+            value_layers=layer_pattern(valued) if any(valued) else "",
+            backout_layer=None if (self.backout_layer or 0) >= n_layer else self.backout_layer,
+        )
+
     def to_config(self) -> dict[str, str]:
         """The keys and their values as written in the file, in file order."""
-        implied = {"n_kv_head": self.n_head, "rope_theta": 0.0, "gate": False}  # where the line is left out
+        implied = {**IMPLIED, "n_kv_head": self.n_head}
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             key: format_value(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ def first_diverging_layer(
     good, bad = 0, architecture.n_layer  # layers known to suffice, known to fail
     while bad - good > 1:
         middle = (good + bad) // 2
-        if _agrees(file, replace(architecture, n_layer=middle), prompt, isa=isa, threads=threads):
+        if _agrees(file, architecture.truncated(middle), prompt, isa=isa, threads=threads):
             good = middle
         else:
             bad = middle

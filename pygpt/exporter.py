@@ -46,6 +46,7 @@ def export(
     n_head: int | None = None,
     verify: bool = True,
     attention_scale: str | None = None,
+    nanochat_gen: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write a checkpoint as a `.pygpt` file and return its path; a file that is there is replaced, whole or
@@ -63,6 +64,7 @@ def export(
         n_head: heads of a layer, where nothing records them.
         verify: replay the known answers in the engine before the file takes its place.
         attention_scale: "width" for the lecture's code as the video shows it; "head" is everyone else.
+        nanochat_gen: "g3a" or "g3b", where nanochat's tensors are those of both.
         progress: called with (what is being done, how much is done, of how much).
 
     Raises:
@@ -73,7 +75,13 @@ def export(
         OSError: the target cannot be written.
     """
     options = Options(
-        tokenizer=tokenizer, text=text, chars=chars, meta=meta, n_head=n_head, attention_scale=attention_scale
+        tokenizer=tokenizer,
+        text=text,
+        chars=chars,
+        meta=meta,
+        n_head=n_head,
+        attention_scale=attention_scale,
+        nanochat_gen=nanochat_gen,
     )
     done = export_with_report(source, path, dtype, options, verify=verify, progress=progress)
     for note in done.notes:

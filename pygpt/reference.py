@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from pygpt.architecture import PANEL, Architecture
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
+Place = Callable[[str, Array], Array]  # "q" or "k" [T, D] of a head, as attention compares them
 Rounding = Callable[[str, Array], Array]  # what the matrix of this name sees of its input [..., cols]
 
 
@@ -68,16 +70,31 @@ def forward(
         gain = weights(name + ".gain")[0]
         return NORMS[a.norm](x, gain, bias(name + ".bias", a.norm_bias), a.norm_epsilon)
 
+    def vector(name: str) -> Array:
+        values: Array = weights(name)[0].astype(np.float64)
+        return values
+
     x = weights("wte")[list(ids)].astype(np.float64)  # [T, C]
     if a.position == "learned":
         x = x + weights("wpe")[: len(ids)]
+    if a.embedding_norm:
+        x = norm(x, "ln_e")
+    if a.smear_width:
+        x = smeared(x, vector("smear.gate"), vector("smear.lambda")[0])
+    x0 = kept = x
     states = [x]
     for i in range(a.n_layer):
         layer = f"h.{i}."
+        if a.layer_lambdas:
+            of_x, of_x0 = vector(layer + "lambdas")
+            x = of_x * x + of_x0 * x0
 
         h = norm(x, layer + "ln_1")
         qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, G*(H/G+2)*P]
-        heads = attention(a, qkv)  # [T, H*D]
+        if a.has_values(i):
+            embedded = weights(layer + "attn.value_embed")[list(ids)].astype(np.float64)  # [T, G*D]
+            qkv = with_values(a, qkv, h, vector(layer + "attn.value_gate"), embedded)
+        heads = attention(a, qkv, a.window_of(i), partial(placed, a, weights, i))  # [T, H*D]
         x = x + product(heads, layer + "attn.proj") + bias(layer + "attn.proj.bias", a.proj_bias)
 
         h = norm(x, layer + "ln_2")
@@ -85,16 +102,47 @@ def forward(
         u = hidden(a, u)  # [T, d_ff]
         x = x + product(u, layer + "mlp.down") + bias(layer + "mlp.down.bias", a.mlp_bias)
         states.append(x)
+        kept = x if i == a.backout_layer else kept
 
+    if a.backout_layer is not None:
+        x = x - vector("backout.lambda") * kept
     if positions is not None:
         x = x[list(positions)]
     x = norm(x, "ln_f")
     head = product(x, "wte" if a.tied_head else "head")
-    return Trace(states, head + bias("head.bias", a.head_bias))  # [T, V]
+    return Trace(states, capped(head + bias("head.bias", a.head_bias), a.logit_cap))  # [T, V]
 
 
-def attention(a: Architecture, qkv: Array) -> Array:
-    """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before.
+def smeared(x: Array, gate: Array, scale: float) -> Array:
+    """x [T, C], to each position of which the one before it is added, gated by the position's own first
+    columns."""
+    amount = scale * sigmoid(x[1:, : len(gate)] @ gate)  # [T - 1]
+    return np.concatenate([x[:1], x[1:] + amount[:, None] * x[:-1]])
+
+
+def with_values(a: Architecture, qkv: Array, h: Array, gate: Array, embedded: Array) -> Array:
+    """qkv [T, G*(H/G+2)*P] with the token's embedding added to the v of each group, gated by first columns
+    of the normed row.
+
+    Args:
+        h: [T, C].
+        gate: [G*value_gate_width].
+        embedded: [T, G*D]. Zhou et al. 2024, arXiv:2410.17897, add the first layer's v, here it is a table.
+    """
+    T, G, D = len(qkv), a.n_kv_head, a.head_dim
+    amount = a.value_gate_scale * sigmoid(h[:, : a.value_gate_width] @ gate.reshape(G, -1).T)  # [T, G]
+    qkv = qkv.reshape(T, G, a.heads_per_group + 2, a.padded_head_dim).copy()
+    qkv[:, :, -1, :D] += amount[..., None] * embedded.reshape(T, G, D)
+    return qkv.reshape(T, -1)
+
+
+def capped(logits: Array, cap: float) -> Array:
+    """cap * tanh(logits / cap); the logits where cap is 0. Gemma Team 2024, arXiv:2408.00118, section 2."""
+    return cap * np.tanh(logits / cap) if cap else logits
+
+
+def attention(a: Architecture, qkv: Array, window: int | None = None, place: Place = _exact) -> Array:
+    """softmax(scale * q kᵀ) v of every head, each position seeing the last `window` up to itself, or all.
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; heads that share k and v: Ainslie et al. 2023,
     arXiv:2305.13245.
@@ -109,27 +157,46 @@ def attention(a: Architecture, qkv: Array) -> Array:
     T, D = len(qkv), a.head_dim
     # Without the padding: [T, G, H/G + 2, D].
     qkv = qkv.reshape(T, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., :D]
-    future = np.triu(np.ones((T, T), bool), k=1)  # row asks, column answers
+    back = np.arange(T)[:, None] - np.arange(T)  # from the row that asks to the column that answers
+    unseen = (back < 0) | (back >= (window or T))
     out = np.empty((T, a.n_head, D))
     for head in range(a.n_head):
-        group, place = divmod(head, a.heads_per_group)
-        q, k, v = (qkv[:, group, part] for part in (place, -2, -1))  # each [T, D]
-        if a.position == "rotary":
-            q, k = rotated(q, a.rope_theta), rotated(k, a.rope_theta)
+        group, index = divmod(head, a.heads_per_group)
+        q, k, v = (qkv[:, group, part] for part in (index, -2, -1))  # each [T, D]
+        q, k = place("q", q), place("k", k)
         scores = a.attention_scale * (q @ k.T)  # [T, T]
-        scores[future] = -np.inf
+        scores[unseen] = -np.inf
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         out[:, head] = scores / scores.sum(axis=-1, keepdims=True) @ v
     return out.reshape(T, a.n_head * D)
 
 
-def rotated(x: Array, theta: float) -> Array:
-    """q or k [T, D] of a head, each pair (x[i], x[i + D/2]) turned by its position times theta^(-2i/D).
+def placed(a: Architecture, weights: Weights, layer: int, part: str, x: Array) -> Array:
+    """q or k [T, D] of a head of a layer, normed and turned where the architecture says so.
+
+    The norm: Dehghani et al. 2023, arXiv:2302.05442, section 2.
+    """
+
+    def norm(x: Array) -> Array:
+        return rms_norm(x, weights(f"h.{layer}.attn.{part}_norm.gain")[0], 0.0, a.norm_epsilon)
+
+    if a.qk_norm == "before_rotary":
+        x = norm(x)
+    if a.turns(layer):
+        exponents = -2.0 * np.arange(a.head_dim // 2) / a.head_dim
+        x = rotated(x, weights("rope_frequencies")[0] if a.rope_frequencies else a.rope_theta**exponents)
+    if a.qk_norm == "after_rotary":
+        x = norm(x)
+    return x
+
+
+def rotated(x: Array, frequencies: NDArray[np.floating]) -> Array:
+    """q or k [T, D] of a head, each pair (x[i], x[i + D/2]) turned by its position times its frequency.
 
     Su et al. 2021, arXiv:2104.09864.
     """
     T, D = x.shape
-    angles = np.arange(T)[:, None] * theta ** (-2.0 * np.arange(D // 2) / D)  # [T, D/2]
+    angles = np.arange(T)[:, None] * frequencies.astype(np.float64)  # [T, D/2]
     first, second = x[:, : D // 2], x[:, D // 2 :]
     cos, sin = np.cos(angles), np.sin(angles)
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=1)
@@ -187,7 +254,18 @@ def gelu_tanh(x: Array) -> Array:
 
 def silu(x: Array) -> Array:
     """x / (1 + exp(-x)). Elfwing, Uchibe and Doya 2017, arXiv:1702.03118."""
-    return x * np.exp(-np.logaddexp(0.0, -x))
+    return x * sigmoid(x)
+
+
+def relu_squared(x: Array) -> Array:
+    """max(x, 0)^2. So et al. 2021, arXiv:2109.08668."""
+    return relu(x) ** 2
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    result: Array = np.exp(-np.logaddexp(0.0, -x))
+    return result
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -195,6 +273,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "silu": silu,
+    "relu_squared": relu_squared,
 }
 NORMS: dict[str, Callable[[Array, NDArray[np.floating], Array | float, float], Array]] = {
     "layer_norm": layer_norm,

@@ -61,6 +61,8 @@ def _architecture(biases: bool, shape: Mapping[str, Any]) -> Architecture:
 
 def _weights(rng: np.random.Generator, name: str, kind: str, rows: int, cols: int) -> Floats:
     """As a network that was trained might have them: every sublayer adds about as much as there is."""
+    if name == "rope_frequencies":
+        return rng.uniform(0.001, 1, (rows, cols)).astype(np.float32)
     if name.endswith(".gain"):
         return (1 + 0.2 * rng.standard_normal((rows, cols))).astype(np.float32)
     if kind == "vector":

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -98,3 +105,27 @@ def hf_tokenizer(
         [AddedToken(each, special=True, normalized=False) for each in special_tokens]
     )
     return tokenizer
+
+
+class Encoding:
+    """Pickles as tiktoken.Encoding does: an object and its state."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    def __getstate__(self) -> Any:
+        return self.state
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def pickled(path: Path, state: Any, monkeypatch: pytest.MonkeyPatch, protocol: int = 4) -> Path:
+    """A pickle of tiktoken's class; tiktoken itself need not be there."""
+    core = ModuleType("tiktoken.core")
+    Encoding.__module__, Encoding.__qualname__ = "tiktoken.core", "Encoding"
+    core.Encoding = Encoding  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tiktoken", ModuleType("tiktoken"))
+        patch.setitem(sys.modules, "tiktoken.core", core)
+        path.write_bytes(pickle.dumps(Encoding(state), protocol))
+    return path

@@ -4,11 +4,11 @@
 
 namespace pygpt {
 
-Rotary::Rotary(const ModelConfig& config) {
+Rotary::Rotary(const ModelConfig& config, const float* frequencies) {
   if (config.position != Position::rotary) return;
   for (int64_t i = 0; i < config.head_dim / 2; ++i) {
     const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
-    frequencies_.push_back(std::pow(config.rope_theta, exponent));
+    frequencies_.push_back(frequencies != nullptr ? frequencies[i] : std::pow(config.rope_theta, exponent));
   }
 }
 

@@ -8,11 +8,12 @@
 
 namespace pygpt {
 
-/// Pair i of a head of D numbers, (x[i], x[i + D/2]), turns by position * theta^(-2i/D).
+/// Pair i of a head of D numbers, (x[i], x[i + D/2]), turns by position * frequency i, which is theta^(-2i/D) where no
+/// others are given.
 class Rotary {
  public:
-  /// No pairs where positions are learned.
-  explicit Rotary(const ModelConfig& config);
+  /// No pairs where positions are learned. frequencies: [head_dim / 2] in radians, or null.
+  explicit Rotary(const ModelConfig& config, const float* frequencies = nullptr);
 
   int64_t pairs() const noexcept { return static_cast<int64_t>(frequencies_.size()); }
 

@@ -7,17 +7,27 @@ namespace pygpt {
 Weights::Weights(const ModelFile& file) {
   wte = matrix(file, "wte");
   if (file.config().position == Position::learned) wpe = matrix(file, "wpe");
+  rope_frequencies = vector(file, "rope_frequencies");
+  ln_e = layer_norm(file, "ln_e");
+  smear_gate = vector(file, "smear.gate");
+  smear_lambda = scalar(file, "smear.lambda");
   for (int64_t layer = 0; layer < file.config().n_layer; ++layer) {
     const std::string h = join("h.", layer);
     layers.push_back({
+        .lambdas = vector(file, h + ".lambdas"),
         .ln_1 = layer_norm(file, h + ".ln_1"),
         .qkv = matrix(file, h + ".attn.qkv"),
+        .q_gain = vector(file, h + ".attn.q_norm.gain"),
+        .k_gain = vector(file, h + ".attn.k_norm.gain"),
+        .value_gate = vector(file, h + ".attn.value_gate"),
+        .value_embed = file.config().has_values(layer) ? matrix(file, h + ".attn.value_embed") : Matrix{},
         .proj = matrix(file, h + ".attn.proj"),
         .ln_2 = layer_norm(file, h + ".ln_2"),
         .up = matrix(file, h + ".mlp.up"),
         .down = matrix(file, h + ".mlp.down"),
     });
   }
+  backout_lambda = scalar(file, "backout.lambda");
   ln_f = layer_norm(file, "ln_f");
   head = file.config().tied_head ? wte : matrix(file, "head");
   head.bias = vector(file, "head.bias");
@@ -48,6 +58,12 @@ const float* Weights::vector(const ModelFile& file, const std::string& name) {
   std::memcpy(copy.data(), file.data(tensor->extent).data(), static_cast<size_t>(tensor->extent.bytes));
   vectors_.push_back(std::move(copy));
   return vectors_.back().data();
+}
+
+/// 0 where the config implies none.
+float Weights::scalar(const ModelFile& file, const std::string& name) {
+  const float* value = vector(file, name);
+  return value == nullptr ? 0 : *value;
 }
 
 }  // namespace pygpt

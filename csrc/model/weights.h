@@ -29,9 +29,14 @@ struct LayerNorm {
 };
 
 struct LayerWeights {
+  const float* lambdas = nullptr;  // [2], of x and of x0; null: none
   LayerNorm ln_1;
-  Matrix qkv;   // [n_kv_head * group_rows, d_model]
-  Matrix proj;  // [d_model, n_head * head_dim]
+  Matrix qkv;                     // [n_kv_head * group_rows, d_model]
+  const float* q_gain = nullptr;  // [head_dim], of the norm of q; null: none
+  const float* k_gain = nullptr;
+  const float* value_gate = nullptr;  // [n_kv_head, value_gate_width]; null: no value_embed
+  Matrix value_embed;                 // [padded_vocab_size, n_kv_head * head_dim]
+  Matrix proj;                        // [d_model, n_head * head_dim]
   LayerNorm ln_2;
   Matrix up;    // [up_rows, d_model]
   Matrix down;  // [d_model, d_ff]
@@ -42,9 +47,14 @@ class Weights {
  public:
   explicit Weights(const ModelFile& file);
 
-  Matrix wte;  // [padded_vocab_size, d_model]
-  Matrix wpe;  // [context_length, d_model]; empty where positions are rotary
+  Matrix wte;                               // [padded_vocab_size, d_model]
+  Matrix wpe;                               // [context_length, d_model]; empty where positions are rotary
+  const float* rope_frequencies = nullptr;  // [head_dim / 2]; null: powers of rope_theta, or not rotary
+  LayerNorm ln_e;                           // where there is one
+  const float* smear_gate = nullptr;        // [smear_width]; null: no smear
+  float smear_lambda = 0;
   std::vector<LayerWeights> layers;
+  float backout_lambda = 0;
   LayerNorm ln_f;
   Matrix head;  // [padded_vocab_size, d_model]
 
@@ -55,6 +65,7 @@ class Weights {
   Matrix matrix(const ModelFile& file, const std::string& name);
   LayerNorm layer_norm(const ModelFile& file, const std::string& name);
   const float* vector(const ModelFile& file, const std::string& name);
+  float scalar(const ModelFile& file, const std::string& name);
 
   std::vector<AlignedArray<float>> vectors_;
   int64_t multiplied_bytes_ = 0;

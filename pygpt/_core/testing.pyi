@@ -31,7 +31,10 @@ def rotate(x: Floats, theta: float, first: int = 0, *, isa: str = "") -> Floats:
     """Rows of one head of q or k [rows, head_dim] at the rotary positions first, first + 1, ..."""
 
 def activate(x: Floats, activation: str, *, isa: str = "") -> Floats:
-    """activation: "relu", "gelu" (erf), "gelu_tanh" or "silu"."""
+    """activation: "relu", "gelu" (erf), "gelu_tanh", "silu" or "relu_squared"."""
+
+def soft_cap(x: Floats, cap: float, *, isa: str = "") -> Floats:
+    """cap * tanh(x / cap)."""
 
 def gate(x: Floats, activation: str, *, isa: str = "") -> Floats:
     """activation(x[:, 0]) * x[:, 1] of panels [panels, 2, 16]."""
@@ -47,10 +50,12 @@ def attend(
     isa: str = "",
     filler: float = 0.0,
     together: int = 1,
+    window: int = ...,
 ) -> Floats:
     """One causal head: q holds the last rows of the positions in k and v; `filler` is what lies in the cache behind them.
 
-    `together`: rows that one call attends, 1..6.
+    `together`: rows that one call attends, 1..6. `window`: positions that a row sees at most; the pages of the cache
+    before the windows are not there.
     """
 
 def quantise(x: Floats, *, isa: str = "") -> tuple[NDArray[np.int8], Floats, NDArray[np.int32]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pygpt.architecture import Architecture
+
 if TYPE_CHECKING:
     from pygpt._core import ModelFile
 
@@ -53,6 +55,7 @@ class Costs:
         head: operations of one row through the head.
         kv_bytes: of one position in the KV cache.
         position_flops: of attention, for each position that a row sees.
+        windows: of each layer, how many positions a row sees at most.
     """
 
     weight_bytes: int
@@ -60,19 +63,25 @@ class Costs:
     head: Work
     kv_bytes: float
     position_flops: int
+    windows: tuple[int, ...] = (1 << 24,)
+
+    def seen(self, position: int, rows: int = 1) -> float:
+        """Positions that `rows` rows read together, the last of them at `position`: the mean over layers."""
+        return sum(min(position, window + rows - 1) for window in self.windows) / len(self.windows)
 
     def decode(self, batch: int, first: int, steps: int) -> Work:
         """`steps` steps of `batch` sequences, one row each; the first rows stand at position `first`."""
-        seen = batch * sum(range(first + 1, first + steps + 1))  # positions, the row's own among them
+        seen = batch * sum(map(self.seen, range(first + 1, first + steps + 1)))  # the row's own among them
         rows = (self.row + self.head) * (batch * steps)
         return rows + Work(self.weight_bytes * steps + self.kv_bytes * seen, self.position_flops * seen, 0)
 
     def prefill(self, tokens: int, chunk: int) -> Work:
         """A prompt, in chunks of rows, and the logits of its last position. The cache is read once each."""
-        chunks = -(-tokens // chunk)
-        cached = sum(min(tokens, chunk * (index + 1)) for index in range(chunks))
-        read = self.weight_bytes * chunks + self.kv_bytes * cached
-        return self.row * tokens + self.head + Work(read, self.position_flops * tokens * (tokens + 1) / 2, 0)
+        chunks = [min(chunk, tokens - first) for first in range(0, tokens, chunk)]
+        cached = sum(self.seen(chunk * index + rows, rows) for index, rows in enumerate(chunks))
+        read = self.weight_bytes * len(chunks) + self.kv_bytes * cached
+        seen = sum(map(self.seen, range(1, tokens + 1)))
+        return self.row * tokens + self.head + Work(read, self.position_flops * seen, 0)
 
 
 def costs(file: ModelFile, info: Mapping[str, Any]) -> Costs:
@@ -80,14 +89,15 @@ def costs(file: ModelFile, info: Mapping[str, Any]) -> Costs:
     matrices = [tensor for tensor in file.tensors if tensor.kind == "matrix"]
     head = next((tensor for tensor in matrices if tensor.name == "head"), None)
     head = head or next(tensor for tensor in matrices if tensor.name == "wte")
-    config = file.config
+    a = Architecture.from_config(file.config)
     return Costs(
         weight_bytes=info["weight_bytes"],
         row=_sum(_product(each.format, each.rows * each.cols) for each in matrices if each is not head),
         head=_product(head.format, head.rows * head.cols),
         kv_bytes=info["kv_page_bytes"] / PAGE_POSITIONS,
         # q k^T and p v: a multiplication and an addition for each element of k and of v
-        position_flops=4 * config["n_layer"] * config["n_head"] * config["head_dim"],
+        position_flops=4 * a.n_layer * a.n_head * a.head_dim,
+        windows=tuple(map(a.window_of, range(a.n_layer))),
     )
 
 

@@ -24,6 +24,7 @@ Read = Callable[[], Array]
 
 READABLE = ("f32", "f16", "bf16", "f64")
 MAX_HEADS = 1024  # docs/format.md
+MAX_HEAD_DIM = 1024  # docs/format.md
 MAX_LAYERS = 4096  # docs/format.md; caps what a name like blocks.999999999.x can make us list
 
 
@@ -56,6 +57,11 @@ class Source:
     extras: Mapping[str, Any] = field(default_factory=dict)
     module: Any = None
     files: tuple[Path, ...] = ()
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the files beside the weights lie; None for what is in memory."""
+        return self.path if self.path is None or self.path.is_dir() else self.path.parent
 
     def error(self, code: str, message: str, section: str = "") -> ModelFileError:
         """The error to raise about this checkpoint."""
@@ -100,6 +106,13 @@ class Source:
 
         return read
 
+    def same(self, name: str, other: str) -> bool:
+        """Whether two tensors are one storage, or hold the same."""
+        a, b = self.tensors[name], self.tensors[other]
+        if a.identity == b.identity:
+            return True
+        return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a.read(), b.read())
+
     def count(self, prefix: str) -> int:
         """One more than the largest number that follows the prefix in a tensor's name; 0 if none does."""
         pattern = re.compile(re.escape(prefix) + r"\.(\d{1,9})\.", re.ASCII)
@@ -130,6 +143,7 @@ class Options:
     meta: str | os.PathLike[str] | None = None
     n_head: int | None = None
     attention_scale: str | None = None
+    nanochat_gen: str | None = None  # where two generations of nanochat have the same tensors
 
     def __post_init__(self) -> None:
         """Hold every value to its type. Raises InvalidRequestError that names the option."""

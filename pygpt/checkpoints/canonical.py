@@ -50,8 +50,8 @@ def canonical_tensors(
     Args:
         names: our name to theirs, with {i} for the block. Their `attn.qkv` has the rows q of every head, then
             k, then v.
-        made: what is not one tensor there: our name behind "h.{i}.", and a function that makes the reader of
-            block i.
+        made: what is not one tensor there: our name, in a block what stands behind "h.{i}.", and a function
+            that makes the reader for block i (0 outside of blocks).
 
     Raises:
         ModelFileError: a tensor has another shape, or a dtype that cannot be read.
@@ -59,9 +59,9 @@ def canonical_tensors(
     tensors: dict[str, Read] = {}
     for name, kind, rows, cols in _core.tensor_specs(a.to_config()):
         block = re.match(r"h\.(\d+)\.", name)
-        make = made.get(name[block.end() :]) if made and block else None
-        if make and block:
-            tensors[name] = make(int(block[1]))
+        make = made.get(name[block.end() :] if block else name) if made else None
+        if make:
+            tensors[name] = make(int(block[1]) if block else 0)
             continue
         theirs = names[f"h.{{i}}.{name[block.end() :]}"].replace("{i}", block[1]) if block else names[name]
         stacked = 3 * a.n_head * a.head_dim

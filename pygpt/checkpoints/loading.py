@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pygpt.checkpoints import torch_file
+from pygpt.checkpoints import llama2c_file, nanochat_files, torch_file
 from pygpt.checkpoints.base import Source, StoredTensor
 from pygpt.checkpoints.safetensors_file import read_safetensors
 from pygpt.errors import InvalidRequestError, ModelFileError
@@ -65,11 +65,16 @@ def _load_path(path: Path) -> Source:
     for magic, what in _FOREIGN:
         if start.startswith(magic) and not begins_as_safetensors:
             raise ModelFileError(str(path), "not_a_checkpoint", what)
+    if start.startswith(llama2c_file.MAGIC) or llama2c_file.is_first_version(path, start):
+        return llama2c_file.load(path)
     if begins_as_safetensors or path.suffix == ".safetensors":
         tensors = _strip(str(path), read_safetensors(path))
         files = (path, path.parent / "config.json")
         return Source(str(path), tensors, path, _sibling_config(path), files=files)
-    return replace(_from_mapping(str(path), torch_file.load(path), path), files=(path,))
+    held = _from_mapping(str(path), torch_file.load(path), path)
+    if (meta := nanochat_files.meta_file(path)) is None:
+        return replace(held, files=(path,))
+    return replace(held, files=(path, meta), extras={**held.extras, "meta": _json(meta)})
 
 
 def _load_directory(path: Path) -> Source:
@@ -80,6 +85,9 @@ def _load_directory(path: Path) -> Source:
         if (path / name).is_file():
             found = _load_path(path / name)
             return replace(found, path=path)
+    if (newest := nanochat_files.newest_model(path)) is not None:
+        found = _load_path(newest)
+        return replace(found, extras={**found.extras, "chosen_of": str(path)})
     files = sorted(file for file in path.iterdir() if file.suffix in (".pt", ".pth", ".safetensors"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:5]) or "no .pt, .pth or .safetensors file"
@@ -94,8 +102,12 @@ def _load_shards(path: Path, index: Path) -> Source:
     names = sorted({name if isinstance(name, str) else repr(name) for name in places.values()})
     tensors: dict[str, StoredTensor] = {}
     for name in names:
-        if Path(name).name != name or "\0" in name or not (path / name).is_file():
-            raise ModelFileError(str(index), "missing", f"names the file {name!r}, which is not there")
+        if Path(name).name != name or "\0" in name:
+            message = f"names {name!r}, which is no file of its own directory"
+            raise ModelFileError(str(index), "damaged", message)
+        if not (path / name).is_file():
+            message = f"names the file {name!r}, which is not there: fetch it, too"
+            raise ModelFileError(str(index), "missing", message)
         tensors |= read_safetensors(path / name)
     missing = sorted(places.keys() - tensors.keys())
     if missing or not tensors:
@@ -109,6 +121,16 @@ def _sibling_config(path: Path) -> Mapping[str, Any]:
     """The config.json beside a safetensors file, which has room for tensors only."""
     config = path.parent / "config.json"
     return _json(config) if config.is_file() else {}
+
+
+def json_beside(source: Source, name: str) -> Mapping[str, Any]:
+    """The object in a file beside a checkpoint; empty where there is none.
+
+    Raises:
+        ModelFileError: it is too large, or not JSON.
+    """
+    file = source.directory / name if source.directory else None
+    return _json(file) if file and file.is_file() else {}
 
 
 def _json(path: Path) -> Mapping[str, Any]:

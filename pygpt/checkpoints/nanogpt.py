@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pygpt.architecture import Architecture
 from pygpt.checkpoints import torch_file, vocabulary
 from pygpt.checkpoints.base import Family, Imported, Options, Source
@@ -126,10 +124,7 @@ def _is_tied(source: Source) -> bool:
     """Whether the head is the embedding: one storage or a copy of it. Before 2023-01-14 it was not."""
     if "lm_head.weight" not in source.tensors:
         return True
-    wte, head = source.tensors["transformer.wte.weight"], source.tensors["lm_head.weight"]
-    if wte.identity == head.identity:
-        return True
-    return wte.shape == head.shape and wte.dtype == head.dtype and np.array_equal(wte.read(), head.read())
+    return source.same("transformer.wte.weight", "lm_head.weight")
 
 
 def _architecture(

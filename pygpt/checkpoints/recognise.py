@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from pygpt.checkpoints import hf_llama, lecture, nanogpt, pygpt_family
+from pygpt.checkpoints import (
+    hf_llama,
+    hf_mistral,
+    hf_nanochat,
+    hf_qwen2,
+    hf_qwen3,
+    hf_smollm3,
+    lecture,
+    llama2c,
+    nanochat,
+    nanogpt,
+    pygpt_family,
+)
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import shorten
 from pygpt.checkpoints.loading import load
@@ -15,7 +27,14 @@ from pygpt.errors import ModelFileError
 FAMILIES: tuple[Family, ...] = (
     lecture.FAMILY,
     nanogpt.FAMILY,
+    nanochat.FAMILY,
     pygpt_family.FAMILY,
+    llama2c.FAMILY,
+    hf_mistral.FAMILY,
+    hf_nanochat.FAMILY,
+    hf_qwen2.FAMILY,
+    hf_qwen3.FAMILY,
+    hf_smollm3.FAMILY,
     hf_llama.FAMILY,
 )
 

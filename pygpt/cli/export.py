@@ -56,11 +56,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
-        help="a tokenizer's file or directory, or none",
+        help="a tokenizer.json, tokenizer.pkl, vocab.json, or a directory with one; or none",
     )
     parser.add_argument("--n-head", type=int, metavar="N", help="heads a layer, where nothing records them")
     parser.add_argument(
         "--attention-scale", choices=("head", "width"), help="width: the lecture's code as the video shows it"
+    )
+    parser.add_argument(
+        "--nanochat-gen", metavar="GEN", help="g3a or g3b, where nanochat's tensors are those of both"
     )
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not replay the known answers"
@@ -88,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         meta=args.meta,
         n_head=args.n_head,
         attention_scale=args.attention_scale,
+        nanochat_gen=args.nanochat_gen,
     )
     with progress_bar() as progress:
         done = export_with_report(

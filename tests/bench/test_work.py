@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def test_prefill_reads_the_weights_once_a_chunk_and_heads_the_last_row_only() ->
     assert BY_HAND.prefill(10, 4) == Work(3 * 1000 + 10 * 22, 10 * 200 + 50 + 7 * 55, 1000)
 
 
+def test_a_window_ends_what_a_layer_reads() -> None:
+    # Two layers, one with a window of 3: rows at positions 4 and 5 see 5 and 3, then 6 and 3.
+    windowed = replace(BY_HAND, windows=(64, 3))
+    assert windowed.decode(1, 4, 2) == Work(2 * 1000 + 10 * 8.5, 2 * 250 + 7 * 8.5, 200)
+    # Chunks of 4, 4 and 2 rows: the second layer reads the chunk and up to 2 positions before it.
+    cached = ((4 + 4) + (8 + 6) + (10 + 4)) / 2
+    seen = (55 + 1 + 2 + 8 * 3) / 2
+    assert windowed.prefill(10, 4) == Work(3 * 1000 + 10 * cached, 10 * 200 + 50 + 7 * seen, 1000)
+
+
 def test_intensity_is_operations_for_each_byte() -> None:
     assert Work(4, 2, 6).intensity == 2.0
 
@@ -44,13 +55,13 @@ def test_costs_of_a_real_file_are_those_of_its_shapes(small_model: Path) -> None
 
 
 @pytest.mark.parametrize("format", ["q8", "q4"])
-def test_matrices_of_bytes_are_multiplied_as_bytes(format: str) -> None:
+def test_matrices_of_bytes_are_multiplied_as_bytes(format: str, small_model: Path) -> None:
     class Tensor:
         def __init__(self, name: str, format: str) -> None:
             self.name, self.format, self.kind, self.rows, self.cols = name, format, "matrix", 16, 8
 
     class File:
-        config = {"n_layer": 1, "n_head": 1, "head_dim": 8}  # noqa: RUF012
+        config = _core.ModelFile(str(small_model)).config
         tensors = (Tensor("wte", "f16"), Tensor("h.0.attn.qkv", format), Tensor("h.0.attn.proj", "f16"))
 
     found = costs(File(), {"weight_bytes": 1, "kv_page_bytes": 32})  # type: ignore[arg-type]

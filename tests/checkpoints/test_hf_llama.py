@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pygpt
 from pygpt import _core
 from pygpt.checkpoints.base import Options
 from pygpt.checkpoints.recognise import read
+from pygpt.cli.main import main
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.reference import forward
 
@@ -41,6 +44,13 @@ CONFIGS = {
 
 def ids_of(config: LlamaConfig) -> list[int]:
     return [i * 17 % config.vocab_size for i in range(config.max_position_embeddings)]
+
+
+def llama3(factor: float, low: float, high: float, context: float) -> dict[str, Any]:
+    return {
+        "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+        "original_max_position_embeddings": context,
+    }  # fmt: skip
 
 
 def logits_of(file: _core.ModelFile, ids: list[int], isa: str, **options: Any) -> NDArray[np.float32]:
@@ -118,13 +128,25 @@ def test_every_spelling_of_the_base_is_read(changes: dict[str, Any], theta: floa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling is 'llama3'"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is 'linear'"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters is 'yarn'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is None"),
+        ({"rope_scaling": llama3(8, 4, 4, 9)}, "high_freq_factor 4"),
+        ({"rope_scaling": llama3(8, 1, 4, 0.5)}, "position_embeddings is 0.5"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor is 0"),
+        ({"rope_scaling": {"type": "linear"}}, "factor is None"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'.*default, linear and llama3"),
+        ({"rope_scaling": {"type": ["linear"]}}, "linear"),
+        ({"rope_scaling": [2.0]}, "rope_scaling is no object"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ({"attention_bias": True}, "attention_bias is true"),
-        ({"mlp_bias": True}, "mlp_bias is true"),
-        ({"model_type": "qwen2"}, "model_type is 'qwen2'"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}, "differ between layers"),
+        ({"attention_bias": True}, "tensors are missing.*bias"),
+        ({"mlp_bias": True}, "tensors are missing.*bias"),
+        ({"attention_bias": 1}, "attention_bias is 1"),
+        ({"model_type": "gemma"}, "model_type is 'gemma'.*llama, mistral"),
+        ({"model_type": "qwen2"}, "tensors are missing.*bias"),
+        ({"vocab_size": 60}, "vocab_size is 60.*61 rows"),
+        ({"head_dim": 10**12}, "head_dim is 1000000000000"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers is 1000000000000"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish'"),
         ({"num_attention_heads": None}, "num_attention_heads is None"),
         ({"num_attention_heads": 4.0}, "num_attention_heads is 4.0"),
@@ -187,13 +209,38 @@ def test_a_model_in_several_files_is_the_same_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "places", [{}, [], {"w": "../other.safetensors"}, {"w": "absent.safetensors"}, {"w": [3]}]
+    ("places", "message"),
+    [
+        ({}, "none at all"),
+        ([], "none at all"),
+        ({"w": "../other.safetensors"}, "no file of its own directory"),
+        ({"w": "/other.safetensors"}, "no file of its own directory"),
+        ({"w": ".."}, "not there"),
+        ({"w": "absent.safetensors"}, "'absent.safetensors', which is not there"),
+        ({"w": [3]}, "3"),
+    ],
 )
-def test_an_index_that_lies_is_refused(places: Any, tmp_path: Path) -> None:
+def test_an_index_that_lies_is_exit_code_3_and_nothing_is_written(
+    places: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory, _ = sharded(save_llama(random_llama(), tmp_path / "llama"))
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    with pytest.raises(ModelFileError, match=r"index\.json"):
-        read(directory, Options(tokenizer="none"))
+    save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["export", str(directory), "--tokenizer", "none"]) == 3
+    error = capsys.readouterr().err
+    assert "index.json" in error
+    assert message in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_directory_is_exported_without_torch(tmp_path: Path) -> None:
+    directory, _ = sharded(save_llama(random_llama(), tmp_path / "llama"))
+    code = "import sys; sys.modules['torch'] = sys.modules['safetensors'] = None; "
+    code += "import pygpt; pygpt.export(sys.argv[1], sys.argv[2], tokenizer='none')"
+    path = tmp_path / "m.pygpt"
+    subprocess.run([sys.executable, "-c", code, str(directory), str(path)], check=True, timeout=120)
+    assert _core.ModelFile(str(path)).config["d_model"] == 40
 
 
 def test_a_tensor_that_the_index_names_in_vain_is_named(tmp_path: Path) -> None:

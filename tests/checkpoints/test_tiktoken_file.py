@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 import os
 import pickle
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tokenizers import LONG, NASTY, PATTERNS, small_ranks
+from small_tokenizers import LONG, NASTY, PATTERNS, pickled, small_ranks
 
 from pygpt import InvalidRequestError, ModelFileError
 from pygpt.checkpoints import bpe, tiktoken_file, vocabulary
@@ -106,30 +104,6 @@ def test_C7_a_hundred_thousand_equal_characters_take_no_time(text: str) -> None:
     began = time.monotonic()
     assert NANOCHAT.decode(NANOCHAT.encode(text)) == text
     assert time.monotonic() - began < PATIENCE_S
-
-
-class Encoding:
-    """Pickles as tiktoken.Encoding does: an object and its state."""
-
-    def __init__(self, state: Any) -> None:
-        self.state = state
-
-    def __getstate__(self) -> Any:
-        return self.state
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-def pickled(path: Path, state: Any, monkeypatch: pytest.MonkeyPatch, protocol: int = 4) -> Path:
-    """A pickle of tiktoken's class; tiktoken itself need not be there."""
-    core = ModuleType("tiktoken.core")
-    Encoding.__module__, Encoding.__qualname__ = "tiktoken.core", "Encoding"
-    core.Encoding = Encoding  # type: ignore[attr-defined]
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "tiktoken", ModuleType("tiktoken"))
-        patch.setitem(sys.modules, "tiktoken.core", core)
-        path.write_bytes(pickle.dumps(Encoding(state), protocol))
-    return path
 
 
 def state(**changes: Any) -> dict[str, Any]:

@@ -29,6 +29,12 @@ def test_relu_is_exact(isa: str) -> None:
     np.testing.assert_array_equal(testing.activate(X, "relu", isa=isa), np.maximum(X, 0))
 
 
+def test_relu_squared_is_exact(isa: str) -> None:
+    with np.errstate(over="ignore"):  # beyond 1e19 the square is infinite
+        wanted = np.maximum(X, 0) ** 2
+    np.testing.assert_array_equal(testing.activate(X, "relu_squared", isa=isa), wanted)
+
+
 def test_gelu_is_within_the_error_of_its_fit(isa: str) -> None:
     tail = np.array([0.5 * abs(x) * math.erfc(abs(x) / math.sqrt(2)) for x in WIDE])
     exact = np.where(WIDE < 0, -tail, WIDE - tail)
@@ -48,7 +54,7 @@ def test_gelu_tanh_is_within_the_rounding_of_its_exponent(isa: str) -> None:
     assert (np.abs(testing.activate(X, "gelu_tanh", isa=isa) - exact) <= bound).all()
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "relu_squared"])
 def test_an_element_does_not_depend_on_its_place(isa: str, name: str) -> None:
     x = X[::97]
     whole = testing.activate(x, name, isa=isa)
@@ -56,7 +62,7 @@ def test_an_element_does_not_depend_on_its_place(isa: str, name: str) -> None:
         np.testing.assert_array_equal(testing.activate(x[shift:], name, isa=isa), whole[shift:])
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "relu_squared"])
 def test_nan_stays_nan(isa: str, name: str) -> None:
     got = testing.activate(np.array([np.nan, 1.0], np.float32), name, isa=isa)
     assert np.isnan(got[0])

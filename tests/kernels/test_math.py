@@ -1,4 +1,4 @@
-"""The exponentials: of the kernels, and of the sampler."""
+"""The exponentials, of the kernels and of the sampler, and the soft cap."""
 
 from __future__ import annotations
 
@@ -54,3 +54,27 @@ def test_the_samplers_exp_is_within_two_units_in_the_last_place() -> None:
 def test_the_samplers_exp_is_exact_where_exactness_is_relied_on() -> None:
     assert [testing.sampling_exp(x) for x in (0.0, -0.0)] == [1, 1]
     assert [testing.sampling_exp(x) for x in (-87.01, -1e30, -np.inf, np.nan)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+@pytest.mark.parametrize("cap", [1.0, 15.0, 0.3])
+def test_the_soft_cap_is_within_six_units_in_the_last_place(cap: float, isa: str) -> None:
+    x = np.concatenate([grid(-20, 20), -grid(-20, 20)]) * np.float32(cap)
+    wide = float(np.float32(cap))
+    exact = wide * np.tanh(x.astype(np.float64) / wide)
+    off = np.abs(testing.soft_cap(x, cap, isa=isa) - exact)
+    assert (off / np.spacing(np.abs(exact).astype(np.float32))).max() <= 6
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+def test_the_soft_cap_of_what_is_large_is_the_cap_and_nan_stays_nan(isa: str) -> None:
+    x = np.array([0.0, -0.0, 1e4, -1e4, np.inf, -np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(testing.soft_cap(x, 15.0, isa=isa), [0, 0, 15, -15, 15, -15, np.nan])
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+def test_a_soft_cap_does_not_depend_on_the_place(isa: str) -> None:
+    x = grid(-30, 30)[::997]
+    whole = testing.soft_cap(x, 15.0, isa=isa)
+    for shift in range(1, 17):
+        np.testing.assert_array_equal(testing.soft_cap(x[shift:], 15.0, isa=isa), whole[shift:])

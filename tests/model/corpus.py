@@ -318,6 +318,19 @@ def _cases() -> list[Case]:
         ("activation", "rope_theta"): ["10000", "0", "-1", "nan", "none"],
         ("attention_scale", "gate"): ["false", "1", "none"],
         ("d_model", "n_kv_head"): ["1"],
+        ("activation", "rope_frequencies"): ["true", "false", "1"],
+        ("activation", "rope_layers"): ["10", "1", "2", "none", "1" * 300],
+        ("tied_head", "qk_norm"): ["after_rotary", "none", "rms_norm"],
+        ("tied_head", "window"): [str(MOST), "0", "-1", "none", "16777216"],
+        ("tied_head", "window_layers"): ["10", "1", "2"],
+        ("start_token", "embedding_norm"): ["false", "1", "none"],
+        ("start_token", "smear_width"): ["0", "-1", "none", "131072", str(MOST)],
+        ("start_token", "layer_lambdas"): ["false", "yes"],
+        ("start_token", "value_layers"): ["none", "1", "0", "2", "10"],
+        ("start_token", "value_gate_width"): ["4", "0"],
+        ("start_token", "value_gate_scale"): ["2", "0"],
+        ("start_token", "backout_layer"): ["none", "-1", "4096", str(MOST)],
+        ("start_token", "logit_cap"): ["0", "-1", "1e3", "nan", "none"],
     }
     for (next_key, key), values in extra.items():
         each(
@@ -330,6 +343,10 @@ def _cases() -> list[Case]:
     # Lines that say something else than their absence, of tensors that are not these.
     for next_key, line in (("head_dim", "config n_kv_head 1"), ("attention_scale", "config gate true")):
         add("A17", "invalid_shape", **{line.split()[1]: before(f"config {next_key}", line)})
+    add("A20", "tensor_set", qk_norm=before("config tied_head", "config qk_norm before_rotary"))
+    # Of tensors that are not there.
+    for line in ("embedding_norm true", "smear_width 4", "layer_lambdas true", "backout_layer 0"):
+        add("A20", "tensor_set", **{line.split()[0]: before("config start_token", f"config {line}")})
     return cases
 
 

@@ -13,8 +13,9 @@ int64_t CpuBackend::workspace_bytes(const ModelFile& file, int32_t max_rows, int
   // Below 2^25 rows of below 2^25 numbers, by the ranges of docs/format.md: no overflow.
   const ModelConfig& config = file.config();
   const bool bytes = file.quantised();
+  const int64_t streams = 1 + (config.layer_lambdas ? 1 : 0) + (config.backout_layer ? 1 : 0);
   const int64_t of_rows =
-      FloatRows::bytes_for(config.d_model) + Activations::row_bytes(config.d_model, bytes) +
+      streams * FloatRows::bytes_for(config.d_model) + Activations::row_bytes(config.d_model, bytes) +
       FloatRows::bytes_for(config.qkv_rows()) + Activations::row_bytes(config.attention_width(), bytes) +
       Activations::row_bytes(config.d_ff, bytes) + (config.gate ? FloatRows::bytes_for(config.up_rows()) : 0) +
       (config.position == Position::rotary ? FloatRows::bytes_for(config.head_dim) : 0);
@@ -30,10 +31,12 @@ CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& 
       weights_(*file_),
       far_(weights_.multiplied_bytes() > last_level_cache()),
       layout_(config_, options.kv_type),
-      rotary_(config_),
+      rotary_(config_, weights_.rope_frequencies),
       team_(options.workers),
       pages_(static_cast<size_t>(options.page_capacity)),
       x_(options.max_rows, config_.d_model),
+      x0_(config_.layer_lambdas ? options.max_rows : 0, config_.d_model),
+      backout_(config_.backout_layer ? options.max_rows : 0, config_.d_model),
       normed_(options.max_rows, config_.d_model, file_->quantised()),
       angles_(rotary_.pairs() > 0 ? options.max_rows : 0, config_.head_dim),
       qkv_(options.max_rows, config_.qkv_rows()),
@@ -44,7 +47,8 @@ CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& 
   for (int worker = 0; worker < team_.size(); ++worker) {
     scratch_.push_back({Activations(kFewRows, config_.d_model, bytes),
                         Rows(bytes ? kFewRows : 0, ByteRow(config_.attention_width()).size()),
-                        FloatRows(1, config_.d_model), SamplingScratch(static_cast<int32_t>(config_.vocab_size))});
+                        FloatRows(1, config_.d_model), FloatRows(config_.smear_width > 0 ? 1 : 0, config_.d_model),
+                        SamplingScratch(static_cast<int32_t>(config_.vocab_size))});
   }
   info_ = {
       .isa = kernels_.isa,

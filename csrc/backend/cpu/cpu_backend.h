@@ -46,6 +46,7 @@ class CpuBackend final : public Backend {
     Activations normed;  // [few rows, d_model]
     Rows heads;          // [few rows, n_head * head_dim] as bytes
     FloatRows position;  // [1, d_model]
+    FloatRows before;    // [1, d_model] how the position before began
     SamplingScratch sampling;
   };
 
@@ -61,6 +62,8 @@ class CpuBackend final : public Backend {
 
   std::vector<AlignedArray<std::byte>> pages_;  // by number; memory comes with the first use
   FloatRows x_;                                 // [rows, d_model] the residual stream
+  FloatRows x0_;                                // [rows, d_model] as it began, where layers mix that in
+  FloatRows backout_;                           // [rows, d_model] behind backout_layer
   Activations normed_;                          // [rows, d_model]
   FloatRows angles_;                            // [rows, head_dim] of rotary positions: cosines, then sines
   FloatRows qkv_;                               // [rows, n_kv_head * group_rows]

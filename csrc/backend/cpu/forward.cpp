@@ -52,23 +52,6 @@ void Forward::operator()(int worker) const noexcept {
   choose_tokens(worker);
 }
 
-/// x = wte[token] + wpe[position], or the angles of the position where it turns q and k
-void Forward::embed(int worker) const noexcept {
-  const Weights& weights = backend_.weights_;
-  float* position = backend_.scratch_[static_cast<size_t>(worker)].position.row(0);
-  for (int64_t r = worker; r < rows_; r += workers_) {
-    const Row& row = batch_.rows[static_cast<size_t>(r)];
-    float* x = backend_.x_.row(r);
-    unpack_row(weights.wte.kind, weights.wte.format, weights.wte.data, config_.d_model, row.token, x);
-    if (config_.position == Position::rotary) {
-      backend_.rotary_.angles(row.position, backend_.angles_.row(r));
-      continue;
-    }
-    unpack_row(weights.wpe.kind, weights.wpe.format, weights.wpe.data, config_.d_model, row.position, position);
-    for (int64_t i = 0; i < config_.d_model; ++i) x[i] += position[i];
-  }
-}
-
 /// heads = softmax(scale q k^T) v with q, k, v = norm(x) Wqkv^T, and k, v appended to the cache
 void Forward::attend(int64_t layer, int worker) const noexcept {
   const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
@@ -87,7 +70,7 @@ void Forward::attend_own_heads(int64_t layer, int worker, const Input& normed) c
   const int64_t panels = config_.group_rows() / kPanel;
   multiply(normed, rows_, weights.qkv, {first * panels, last * panels}, backend_.qkv_, false);
   for (int64_t group = first; group < last; ++group) {
-    for (int64_t row = 0; row < rows_; ++row) append_row(layer, row, group);
+    for (int64_t row = 0; row < rows_; ++row) append_row(layer, row, group, worker);
     for (const Range& run : runs_) {
       for (int64_t call = 0; call < attend_calls(run); ++call) attend_part(layer, run, group, call);
     }
@@ -105,7 +88,7 @@ void Forward::attend_shared_heads(int64_t layer, int worker, const Input& normed
   multiply(normed, rows_, qkv, share(qkv.panels(), worker), backend_.qkv_, false);
   backend_.team_.barrier();
   for (int64_t pair = worker; pair < rows_ * config_.n_kv_head; pair += workers_)
-    append_row(layer, pair / config_.n_kv_head, pair % config_.n_kv_head);
+    append_row(layer, pair / config_.n_kv_head, pair % config_.n_kv_head, worker);
   backend_.team_.barrier();
   int64_t turn = 0;
   for (const Range& run : runs_) {
@@ -117,16 +100,21 @@ void Forward::attend_shared_heads(int64_t layer, int worker, const Input& normed
   }
 }
 
-/// Turns q and k of a row in one group where positions are rotary, and appends k and v to the cache.
-void Forward::append_row(int64_t layer, int64_t row, int64_t group) const noexcept {
-  if (config_.position == Position::rotary) turn_row(row, group);
+/// Norms and turns q and k of a row in one group as the config says, adds to v what the token says, and appends k and v
+/// to the cache.
+void Forward::append_row(int64_t layer, int64_t row, int64_t group, int worker) const noexcept {
+  if (config_.qk_norm == QkNorm::before_rotary) norm_heads(layer, row, group);
+  if (config_.turns(layer)) turn_row(row, group);
+  if (config_.qk_norm == QkNorm::after_rotary) norm_heads(layer, row, group);
   const Row& place = batch_.rows[static_cast<size_t>(row)];
   const PageLayout& layout = backend_.layout_;
   const int64_t padded = config_.padded_head_dim();
-  const float* k = backend_.qkv_.row(row) + group * config_.group_rows() + config_.heads_per_group() * padded;
+  float* k = backend_.qkv_.row(row) + group * config_.group_rows() + config_.heads_per_group() * padded;
   const int32_t page =
       batch_.sequences[static_cast<size_t>(place.sequence)].pages[static_cast<size_t>(place.position / kPageRows)];
   std::byte* memory = backend_.pages_[static_cast<size_t>(page)].data();
+  const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
+  if (weights.value_gate != nullptr) add_value(weights, row, group, normed(worker).floats.row(row), k + padded);
   backend_.kernels_.append[layout.type]({
       .k = k,
       .v = k + padded,
@@ -146,6 +134,22 @@ void Forward::turn_row(int64_t row, int64_t group) const noexcept {
     backend_.kernels_.rotate({x + i * config_.padded_head_dim(), angles, angles + pairs, pairs});
 }
 
+/// The same, each by its norm.
+void Forward::norm_heads(int64_t layer, int64_t row, int64_t group) const noexcept {
+  const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
+  float* x = backend_.qkv_.row(row) + group * config_.group_rows();
+  for (int64_t i = 0; i <= config_.heads_per_group(); ++i, x += config_.padded_head_dim()) {
+    backend_.kernels_.norm[static_cast<size_t>(Norm::rms_norm)]({
+        .x = x,
+        .gain = i < config_.heads_per_group() ? weights.q_gain : weights.k_gain,
+        .bias = nullptr,
+        .epsilon = static_cast<float>(config_.norm_epsilon),
+        .width = config_.head_dim,
+        .out = x,
+    });
+  }
+}
+
 /// How many calls of the kernel a run of rows takes in a group.
 int64_t Forward::attend_calls(const Range& run) const noexcept {
   return ceil_div((run.last - run.first) * config_.heads_per_group(), kAttendRows);
@@ -163,6 +167,7 @@ void Forward::attend_part(int64_t layer, const Range& run, int64_t group, int64_
       .q = {},
       .out = {},
       .counts = {},
+      .window = config_.window_of(layer),
       .pages = pages_[static_cast<size_t>(batch_.rows[static_cast<size_t>(run.first)].sequence)].data(),
       .k_offset = layout.k_offset(layer, group),
       .v_offset = layout.v_offset(layer, group),
@@ -250,10 +255,12 @@ Forward::Range Forward::hidden_share(const LayerWeights& weights, int worker) co
 /// x += hidden Wdown^T
 void Forward::contract(int64_t layer, int worker) const noexcept {
   const Matrix& w = backend_.weights_.layers[static_cast<size_t>(layer)].down;
-  multiply(backend_.hidden_.input(!is_plain(w.format)), rows_, w, share(w.panels(), worker), backend_.x_, true);
+  const Range panels = share(w.panels(), worker);
+  multiply(backend_.hidden_.input(!is_plain(w.format)), rows_, w, panels, backend_.x_, true);
+  if (config_.layer_lambdas || config_.backout_layer) leave(layer, panels);
 }
 
-/// logits = norm(x) Whead^T, for the rows that want something
+/// logits = norm(x) Whead^T, softly capped if the model does, for the rows that want something
 void Forward::head(int worker) const noexcept {
   const Weights& weights = backend_.weights_;
   Activations& last = backend_.last_;
@@ -264,7 +271,13 @@ void Forward::head(int worker) const noexcept {
     if (quantised) quantise(last.floats, last.bytes, config_.d_model, {i, i + 1}, {0, group_count(config_.d_model)});
   }
   backend_.team_.barrier();
-  multiply(last.input(quantised), count, weights.head, share(weights.head.panels(), worker), backend_.logits_, false);
+  const Range panels = share(weights.head.panels(), worker);
+  multiply(last.input(quantised), count, weights.head, panels, backend_.logits_, false);
+  if (config_.logit_cap == 0) return;
+  for (int64_t i = 0; i < count; ++i) {
+    backend_.kernels_.soft_cap(backend_.logits_.row(i) + panels.first * kPanel, (panels.last - panels.first) * kPanel,
+                               static_cast<float>(config_.logit_cap));
+  }
 }
 
 void Forward::choose_tokens(int worker) const noexcept {
@@ -283,12 +296,17 @@ void Forward::choose_tokens(int worker) const noexcept {
 Input Forward::norm_rows(const LayerNorm& norm, const Matrix& w, int worker) const noexcept {
   const bool few = rows_ <= kFewRows;
   const bool quantised = !is_plain(w.format);
-  Activations& to = few ? backend_.scratch_[static_cast<size_t>(worker)].normed : backend_.normed_;
+  Activations& to = normed(worker);
   const Range rows = few ? Range{0, rows_} : share(rows_, worker);
   for (int64_t row = rows.first; row < rows.last; ++row) norm_row(norm, backend_.x_.row(row), to.floats.row(row));
   if (quantised) quantise(to.floats, to.bytes, w.k, rows, {0, group_count(w.k)});
   if (!few) backend_.team_.barrier();
   return to.input(quantised);
+}
+
+/// Where norm_rows puts what this worker reads.
+Activations& Forward::normed(int worker) const noexcept {
+  return rows_ <= kFewRows ? backend_.scratch_[static_cast<size_t>(worker)].normed : backend_.normed_;
 }
 
 /// Groups of columns of k-wide rows as bytes.

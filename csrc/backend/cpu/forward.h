@@ -32,11 +32,20 @@ class Forward {
 
   void attend_own_heads(int64_t layer, int worker, const Input& normed) const noexcept;
   void attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept;
-  void append_row(int64_t layer, int64_t row, int64_t group) const noexcept;
+  void append_row(int64_t layer, int64_t row, int64_t group, int worker) const noexcept;
   void turn_row(int64_t row, int64_t group) const noexcept;
+  void norm_heads(int64_t layer, int64_t row, int64_t group) const noexcept;
   int64_t attend_calls(const Range& run) const noexcept;
   void attend_part(int64_t layer, const Range& run, int64_t group, int64_t call) const noexcept;
 
+  // stream.cpp
+  void embed_token(int32_t token, int32_t position, float* x, int worker) const noexcept;
+  void smear(const Row& row, float* x, int worker) const noexcept;
+  void mix(int64_t layer, float* x, const float* x0, int64_t width) const noexcept;
+  void leave(int64_t layer, Range panels) const noexcept;
+  void add_value(const LayerWeights& weights, int64_t row, int64_t group, const float* h, float* v) const noexcept;
+
+  Activations& normed(int worker) const noexcept;
   Input norm_rows(const LayerNorm& norm, const Matrix& w, int worker) const noexcept;
   void norm_row(const LayerNorm& norm, const float* from, float* to) const noexcept;
   Input heads_input(const Matrix& w, int worker) const noexcept;

@@ -20,6 +20,11 @@ void apply(float* x, int64_t count) noexcept {
   for (int64_t i = 0; i < count; i += Simd::kLanes) Simd::store(x + i, function(Simd::load(x + i)));
 }
 
+void soft_cap(float* x, int64_t count, float cap) noexcept {
+  const Vec limit = Simd::broadcast(cap);
+  for (int64_t i = 0; i < count; i += Simd::kLanes) Simd::store(x + i, limit * vec_tanh(Simd::load(x + i) / limit));
+}
+
 template <class... Formats, class... Kvs>
 constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
   return {
@@ -28,8 +33,9 @@ constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
       .quantise = quantise,
       .norm = {layer_norm, rms_norm},
       .rotate = rotate,
-      .activate = {apply<relu>, apply<gelu>, apply<gelu_tanh>, apply<silu>},
-      .gate = {gate<relu>, gate<gelu>, gate<gelu_tanh>, gate<silu>},
+      .activate = {apply<relu>, apply<gelu>, apply<gelu_tanh>, apply<silu>, apply<relu_squared>},
+      .gate = {gate<relu>, gate<gelu>, gate<gelu_tanh>, gate<silu>, gate<relu_squared>},
+      .soft_cap = soft_cap,
       .append = {append<Kvs>...},
       .attend = {attend<Kvs>...},
       .exp = apply<vec_exp>,

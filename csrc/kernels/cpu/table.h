@@ -16,9 +16,9 @@ inline constexpr int kPartialRows = 256;  // positions of one partial softmax, a
 inline constexpr int kMaxHeadDim = 1024;
 inline constexpr int kAttendRows = 6;  // rows that share what is read of the cache
 
-enum class Activation : int { relu, gelu, gelu_tanh, silu };
-inline constexpr int kActivationCount = 4;
-inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu"};
+enum class Activation : int { relu, gelu, gelu_tanh, silu, relu_squared };
+inline constexpr int kActivationCount = 5;
+inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu", "relu_squared"};
 
 enum class Norm : int { layer_norm, rms_norm };
 inline constexpr int kNormCount = 2;
@@ -53,7 +53,7 @@ struct QuantiseArgs {
 
 /// Over one row, layer_norm: out = (x - mean) / sqrt(variance + epsilon) * gain + bias (Ba, Kiros and Hinton 2016);
 /// rms_norm: out = x / sqrt(mean of x^2 + epsilon) * gain + bias (Zhang and Sennrich, arXiv:1910.07467).
-/// All four are filled up to a multiple of 16, gain and bias with zeros.
+/// All four are filled up to a multiple of 16, gain and bias with zeros; out may be x.
 struct NormArgs {
   const float* x;     // [width]
   const float* gain;  // [width]
@@ -89,13 +89,15 @@ struct AppendArgs {
   std::byte* v_page;
 };
 
-/// softmax(scale * q k^T) v for rows that read the same k and v, row r the positions [0, counts[r]).
+/// softmax(scale * q k^T) v for rows that read the same k and v, row r the last `window` of the
+/// positions [0, counts[r]). Pages of which no row sees anything are not read.
 /// Partials over 256 absolute positions are formed and merged in ascending order (online softmax, arXiv:1805.02867).
 struct AttendArgs {
   int rows;                       // 1..kAttendRows
   const float* q[kAttendRows];    // [head_dim] each
   float* out[kAttendRows];        // [head_dim] each, exactly
   int64_t counts[kAttendRows];    // ascending; equal for heads that share k and v
+  int64_t window;                 // positions that a row sees at most
   const std::byte* const* pages;  // of this sequence
   int64_t k_offset;               // bytes from a page's start to this layer's and head's k
   int64_t v_offset;
@@ -122,6 +124,7 @@ struct KernelTable {
   void (*rotate)(const RotateArgs&) noexcept;
   void (*activate[kActivationCount])(float* x, int64_t count) noexcept;  // count: a multiple of 16
   void (*gate[kActivationCount])(const GateArgs&) noexcept;
+  void (*soft_cap)(float* x, int64_t count, float cap) noexcept;  // cap * tanh(x / cap); count: a multiple of 16
   void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
   void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests

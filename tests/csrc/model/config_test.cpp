@@ -151,6 +151,137 @@ void llama() {
 }
 const Test llama_test{"groups, gates and rotary positions change the tensors as docs/format.md says", llama};
 
+/// llama_config() of 5 layers with every line of attention that may be left out.
+ConfigLines windowed_config() {
+  ConfigLines lines = llama_config();
+  for (auto& [key, value] : lines) {
+    if (key == "n_layer") value = "5";
+  }
+  lines = with_line(lines, "activation", "rope_layers", "1110");
+  for (const auto& [key, value] : ConfigLines{{"qk_norm", "after_rotary"}, {"window", "3"}, {"window_layers", "01"}})
+    lines = with_line(lines, "tied_head", key, value);
+  return lines;
+}
+
+void windowed() {
+  const ModelConfig config = parse_config(windowed_config());
+  std::string turns;
+  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
+    turns += config.turns(layer) ? '1' : '0';
+    expect_equal(config.window_of(layer), layer % 2 == 1 ? 3 : config.context_length, join("layer ", layer));
+  }
+  expect_equal(turns, std::string("11101"));
+  int gains = 0;
+  for (const TensorSpec& spec : tensor_specs(config)) {
+    if (spec.name.ends_with("_norm.gain")) {
+      ++gains;
+      expect_equal(spec.cols, config.head_dim, spec.name);
+    }
+  }
+  expect_equal(gains, 2 * 5);
+  const ModelConfig plain = parse_config(llama_config());
+  expect(plain.turns(0) && !parse_config(small_config()).turns(0), "rotary layers turn");
+  expect_equal(plain.window_of(0), plain.context_length);
+}
+const Test windowed_test{"patterns are cycled over the layers, and norms of q and k have gains", windowed};
+
+/// llama_config() with frequencies of its own.
+void frequencies() {
+  ConfigLines lines = llama_config();
+  const auto theta = std::ranges::find_if(lines, [](const auto& line) { return line.first == "rope_theta"; });
+  expect_code(
+      "invalid_config", [&] { parse_config(with_line(lines, "activation", "rope_frequencies", "true")); }, "both");
+  *theta = {"rope_frequencies", "true"};
+  const auto specs = tensor_specs(parse_config(lines));
+  expect_equal(specs[1].name, std::string("rope_frequencies"));
+  expect_equal(specs[1].cols, 3);
+  *theta = {"rope_frequencies", "false"};
+  expect_code("invalid_config", [&] { parse_config(lines); }, "false");
+  lines.erase(theta);
+  expect_code("invalid_config", [&] { parse_config(lines); }, "neither");
+}
+const Test frequencies_test{"rotary positions have a base or frequencies of their own", frequencies};
+
+void windows_refused() {
+  const auto refused = [](const std::string& key, const std::string& value) {
+    ConfigLines lines = windowed_config();
+    for (auto& [name, text] : lines) {
+      if (name == key) text = value;
+    }
+    const auto error = expect_throws<ModelFileError>([&] { parse_config(lines); }, key + " " + value);
+    expect_equal(error.code, "invalid_config", key + " " + value);
+    expect(std::string(error.what()).find(key) != std::string::npos, error.what());
+  };
+  for (const char* key : {"rope_layers", "window_layers"}) {
+    // Not digits; all layers alike; longer than the layers or than it need be.
+    for (const char* value : {"12", "none", "1,0", "-1", "1", "0", "111", "00000", "111110", "1010", "10101", "11111"})
+      refused(key, value);
+    refused(key, std::string(257, '1'));
+  }
+  for (const char* value : {"none", "rotary", "before"}) refused("qk_norm", value);
+  for (const char* value : {"8", "9", "0", "-1", "none", "16777217"}) refused("window", value);  // of a context of 8
+  const auto alone = [](const std::string& key, const std::string& value, const std::string& next) {
+    expect_code("invalid_config", [&] { parse_config(with_line(small_config(), next, key, value)); }, key);
+  };
+  alone("rope_layers", "10", "activation");  // positions are learned
+  alone("qk_norm", "after_rotary", "tied_head");
+  alone("window_layers", "10", "tied_head");  // there is no window
+  alone("window", "3", "activation");         // out of order
+  parse_config(with_line(small_config(), "tied_head", "qk_norm", "before_rotary"));
+}
+const Test windows_refused_test{"a pattern has one spelling, and lines that contradict each other are refused",
+                                windows_refused};
+/// What is done to the residual stream beside the layers.
+void stream() {
+  ConfigLines lines = small_config();
+  for (auto& [key, value] : lines) {
+    if (key == "n_layer") value = "2";
+  }
+  const std::pair<const char*, const char*> added[] = {
+      {"embedding_norm", "true"},  {"smear_width", "3"},   {"layer_lambdas", "true"}, {"value_gate_width", "4"},
+      {"value_gate_scale", "2.5"}, {"value_layers", "10"}, {"backout_layer", "0"},    {"logit_cap", "15"}};
+  for (const auto& [key, value] : added) lines = with_line(lines, "start_token", key, value);
+  const ModelConfig config = parse_config(lines);
+  expect_equal(config.smear_width, 3);
+  expect_equal(config.value_gate_scale, 2.5);
+  expect_equal(config.backout_layer.value(), 0);
+  expect_equal(config.logit_cap, 15.0);
+  expect(config.has_values(0) && !config.has_values(1), "layers take turns");
+  std::string found;
+  for (const TensorSpec& spec : tensor_specs(config)) {
+    const bool is_new = spec.name.starts_with("ln_e") || spec.name.find("smear") != std::string::npos ||
+                        spec.name.find("lambda") != std::string::npos || spec.name.find("value") != std::string::npos;
+    if (is_new) found += join(spec.name, " ", spec.rows, " ", spec.cols, ", ");
+  }
+  expect_equal(
+      found, std::string("ln_e.gain 1 7, ln_e.bias 1 7, smear.gate 1 3, smear.lambda 1 1, h.0.lambdas 1 2, "
+                         "h.0.attn.value_gate 1 8, h.0.attn.value_embed 13 10, h.1.lambdas 1 2, backout.lambda 1 1, "));
+  const auto refused = [&](const std::string& key, const std::string& value, const std::string& named) {
+    ConfigLines bent = lines;
+    std::erase_if(bent, [&](const auto& line) { return value.empty() && line.first == key; });
+    for (auto& [name, text] : bent) {
+      if (name == key) text = value;
+    }
+    const auto error = expect_throws<ModelFileError>([&] { parse_config(bent); }, key + " " + value);
+    expect_equal(error.code, "invalid_config", key + " " + value);
+    expect(std::string(error.what()).find(named) != std::string::npos, error.what());
+  };
+  for (const char* key : {"embedding_norm", "layer_lambdas"}) {
+    for (const char* value : {"false", "1", "none"}) refused(key, value, key);
+  }
+  for (const char* key : {"smear_width", "value_gate_width"}) {
+    for (const char* value : {"0", "-1", "8", "131073", "none"}) refused(key, value, key);  // d_model is 7
+  }
+  for (const char* value : {"none", "1", "0", "2", "1,0", "1010", "101"})
+    refused("value_layers", value, "value_layers");
+  for (const char* value : {"0", "-1", "1001", "1e3", "none"}) refused("value_gate_scale", value, "value_gate_scale");
+  for (const char* value : {"2", "-1", "none", "0.0"}) refused("backout_layer", value, "backout_layer");  // of 2 layers
+  for (const char* value : {"0", "-15", "1000001", "inf", "none"}) refused("logit_cap", value, "logit_cap");
+  refused("value_gate_width", "", "value_gate_width");
+  refused("value_gate_scale", "", "value_gate_scale");
+}
+const Test stream_test{"what is mixed into the stream implies its tensors, and is held to its ranges", stream};
+
 /// The builder lists the tensors by docs/format.md in its own way.
 void specs() {
   for (const bool tied : {false, true}) {
