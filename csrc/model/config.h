@@ -20,7 +20,7 @@ using ConfigValue = std::variant<int64_t, double, bool, std::string, std::option
 enum class Position : int { learned, rotary };
 inline constexpr const char* kPositionNames[] = {"learned", "rotary"};
 
-/// Where each head's q and k get an RMS norm (arXiv:2302.05442): a gain with it does not commute with turning.
+/// Where each head's q and k get an RMS norm (arXiv:2302.05442). It would not matter but for the gains.
 enum class QkNorm : int { none, before_rotary, after_rotary };
 inline constexpr const char* kQkNormNames[] = {"none", "before_rotary", "after_rotary"};
 
