@@ -234,9 +234,9 @@ Floats gate(const Floats& x, const std::string& name, const std::string& isa) {
 
 /// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row
 /// r of q sees the first count - rows + r + 1 of them; `together` rows are attended in one call. What lies in the pages
-/// behind is `filler`.
+/// behind is `filler`. `weights`: the weights [rows, count] instead of what they make of v.
 Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype,
-              const std::string& isa, float filler, int together) {
+              const std::string& isa, float filler, int together, bool weights) {
   want(together >= 1 && together <= kAttendRows, "together must be from 1 to the kernel's rows");
   want(q.ndim() == 2 && k.ndim() == 2 && v.ndim() == 2 && q.shape(1) == k.shape(1) && k.shape(0) == v.shape(0),
        "q, k, v must be [positions, head_dim]");
@@ -265,7 +265,8 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
                                    memory.back().data() + layout.v_offset(0, 0)});
     }
   }
-  Floats out({q.shape(0), q.shape(1)});
+  Floats out({q.shape(0), weights ? static_cast<py::ssize_t>(count) : q.shape(1)});
+  std::fill_n(out.mutable_data(), out.size(), 0.0f);
   for (py::ssize_t first = 0; first < q.shape(0); first += together) {
     AttendArgs args{static_cast<int>(std::min<py::ssize_t>(together, q.shape(0) - first)),
                     {},
@@ -281,7 +282,7 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
       args.out[i] = out.mutable_data(first + i, 0);
       args.counts[i] = count - q.shape(0) + first + i + 1;
     }
-    kernels.attend[layout.type](args);
+    (weights ? kernels.attention_weights : kernels.attend)[layout.type](args);
   }
   return out;
 }
@@ -321,7 +322,8 @@ void bind_testing(py::module_& module) {
       "exp", [](const Floats& x, const std::string& isa) { return elementwise(x, select_kernels(isa).exp); },
       py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("attend", &attend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::kw_only(),
-             py::arg("kv_dtype") = "f32", py::arg("isa") = "", py::arg("filler") = 0.0f, py::arg("together") = 1);
+             py::arg("kv_dtype") = "f32", py::arg("isa") = "", py::arg("filler") = 0.0f, py::arg("together") = 1,
+             py::arg("weights") = false);
   module.def("quantise", &quantise, py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("choose", &choose_token, py::arg("logits"), py::arg("request"),
              py::arg("output") = std::vector<int32_t>{});

@@ -46,10 +46,11 @@ def attend(
     isa: str = "",
     filler: float = 0.0,
     together: int = 1,
+    weights: bool = False,
 ) -> Floats:
     """One causal head: q holds the last rows of the positions in k and v; `filler` is what lies in the cache behind them.
 
-    `together`: rows that one call attends, 1..6.
+    `together`: rows that one call attends, 1..6. `weights`: the softmax [rows, positions] instead of what it makes of v.
     """
 
 def quantise(x: Floats, *, isa: str = "") -> tuple[NDArray[np.int8], Floats, NDArray[np.int32]]:

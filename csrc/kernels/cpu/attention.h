@@ -205,5 +205,37 @@ void attend(const AttendArgs& args) noexcept {
   attend_exactly<Kv, kAttendRows>(args);
 }
 
+/// The weights of one row: its partials, as attend merges them, say how large the whole is; then each is made anew.
+template <class Kv>
+inline void weigh_row(const AttendArgs& row) {
+  Scores weights[1];
+  Softmax whole;
+  const auto partial = [&](int64_t first) {
+    const int64_t left = row.counts[0] - first;
+    const Span<Kv> span{row, first, left < kPartialRows ? left : kPartialRows};
+    score_all<Kv, 1>(span, weights);
+    return exponentiate(weights[0], span.count, span.padded());
+  };
+  for (int64_t first = 0; first < row.counts[0]; first += kPartialRows)
+    merge(whole, partial(first), nullptr, 0, first == 0, nullptr);
+  for (int64_t first = 0; first < row.counts[0]; first += kPartialRows) {
+    const float scale = exp_scalar(partial(first).largest - whole.largest) / whole.sum;
+    for (int64_t i = 0; i < kPartialRows && first + i < row.counts[0]; ++i)
+      row.out[0][first + i] = weights[0][i] * scale;
+  }
+}
+
+template <class Kv>
+void attention_weights(const AttendArgs& args) noexcept {
+  for (int r = 0; r < args.rows; ++r) {
+    AttendArgs row = args;
+    row.rows = 1;
+    row.q[0] = args.q[r];
+    row.out[0] = args.out[r];
+    row.counts[0] = args.counts[r];
+    weigh_row<Kv>(row);
+  }
+}
+
 }  // namespace
 }  // namespace pygpt

@@ -32,6 +32,7 @@ constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
       .gate = {gate<relu>, gate<gelu>, gate<gelu_tanh>, gate<silu>},
       .append = {append<Kvs>...},
       .attend = {attend<Kvs>...},
+      .attention_weights = {attention_weights<Kvs>...},
       .exp = apply<vec_exp>,
       .probe = kProbes,
   };

@@ -123,6 +123,8 @@ struct KernelTable {
   void (*gate[kActivationCount])(const GateArgs&) noexcept;
   void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
   void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
+  /// The softmax alone: out[r], [counts[r]] exactly, is what attend weighs each position with. Does not look at v.
+  void (*attention_weights[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests
   ProbeTable probe;
 };
