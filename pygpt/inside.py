@@ -106,7 +106,7 @@ class Inside(ABC):
         return list(self._shown_in_turn(prompts, look, layer))
 
     def _shown_in_turn(self, prompts: Sequence[object], look: str, layer: int = 0) -> Iterator[Floats]:
-        """What each prompt shows, so many at once as PARCEL_BYTES hold. Nothing runs before all are checked."""
+        """What each prompt shows, so many at once as PARCEL_BYTES hold; all are checked before one runs."""
         requests, transcripts = build(prompts, WHOLE_PROMPT, self._facts)
         for request in requests:
             request.prompt_logprobs, request.look, request.layer = -1, look, layer
