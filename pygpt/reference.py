@@ -57,16 +57,13 @@ def forward(
     """
 
     def product(x: Array, name: str) -> Array:
-        """x Wᵀ"""
-        result: Array = rounding(name, x) @ weights(name).astype(np.float64).T
-        return result
+        return _product(weights, rounding, x, name)
 
     def bias(name: str, present: bool) -> Array | float:
-        return weights(name).astype(np.float64)[0] if present else 0.0
+        return _bias(weights, name, present)
 
     def norm(x: Array, name: str) -> Array:
-        gain = weights(name + ".gain")[0]
-        return NORMS[a.norm](x, gain, bias(name + ".bias", a.norm_bias), a.norm_epsilon)
+        return _norm(a, weights, x, name)
 
     x = weights("wte")[list(ids)].astype(np.float64)  # [T, C]
     if a.position == "learned":
@@ -88,9 +85,30 @@ def forward(
 
     if positions is not None:
         x = x[list(positions)]
-    x = norm(x, "ln_f")
-    head = product(x, "wte" if a.tied_head else "head")
-    return Trace(states, head + bias("head.bias", a.head_bias))  # [T, V]
+    return Trace(states, readout(a, weights, x, rounding))  # [T, V]
+
+
+def readout(a: Architecture, weights: Weights, x: Array, rounding: Rounding = _exact) -> Array:
+    """Logits [..., padded_vocab_size] of states of the residual stream [..., C]: the final norm and the
+    head."""
+    x = _norm(a, weights, x, "ln_f")
+    logits = _product(weights, rounding, x, "wte" if a.tied_head else "head")
+    return logits + _bias(weights, "head.bias", a.head_bias)
+
+
+def _product(weights: Weights, rounding: Rounding, x: Array, name: str) -> Array:
+    """x Wᵀ"""
+    result: Array = rounding(name, x) @ weights(name).astype(np.float64).T
+    return result
+
+
+def _bias(weights: Weights, name: str, present: bool) -> Array | float:
+    return weights(name).astype(np.float64)[0] if present else 0.0
+
+
+def _norm(a: Architecture, weights: Weights, x: Array, name: str) -> Array:
+    gain = weights(name + ".gain")[0]
+    return NORMS[a.norm](x, gain, _bias(weights, name + ".bias", a.norm_bias), a.norm_epsilon)
 
 
 def attention(a: Architecture, qkv: Array) -> Array:
