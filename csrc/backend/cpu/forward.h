@@ -34,7 +34,7 @@ class Forward {
   void show_states(int64_t state, int worker) const noexcept;
   void show_embeddings(int worker) const noexcept;
   void show_attention(int64_t layer, const Range& run, int64_t first_pair, int64_t group,
-                      AttendArgs args) const noexcept;
+                      AttendArgs& args) const noexcept;
 
   void attend_own_heads(int64_t layer, int worker, const Input& normed) const noexcept;
   void attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept;

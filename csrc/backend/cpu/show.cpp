@@ -30,9 +30,10 @@ void Forward::show_embeddings(int worker) const noexcept {
   }
 }
 
-/// The weights of the pairs of row and head of a call that was made of the kernel, from `first_pair` of the run on.
+/// The weights of the pairs of row and head of a call that was made of the kernel, from `first_pair` of the run on. The
+/// call is done: its args may change.
 void Forward::show_attention(int64_t layer, const Range& run, int64_t first_pair, int64_t group,
-                             AttendArgs args) const noexcept {
+                             AttendArgs& args) const noexcept {
   const Row& row = batch_.rows[static_cast<size_t>(run.first)];
   const Look& look = batch_.sequences[static_cast<size_t>(row.sequence)].look;
   if (row.want != Want::attention || look.layer != layer) return;
