@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +19,26 @@ DEFAULT_TYPES: Mapping[str, type] = {
     "min_p": float,
     "repetition_penalty": float,
 }
+
+
+# Config lines that are left out, where they hold these values; n_kv_head's is n_head.
+IMPLIED: Mapping[str, Any] = {
+    "n_kv_head": 0, "rope_theta": 0.0, "rope_layers": "", "gate": False, "qk_norm": "none", "window": 0,
+    "window_layers": "",
+}  # fmt: skip
+
+
+def layer_pattern(layers: Sequence[bool]) -> str:
+    """Digits, the shortest that say in which layers something is done, cycled over them; empty: in all."""
+    digits = "".join("01"[bool(layer)] for layer in layers)
+    if "0" not in digits:
+        return ""
+    period = next(p for p in range(1, len(digits) + 1) if digits[p:] == digits[:-p])
+    return digits[:period]
+
+
+def _holds(pattern: str, layer: int) -> bool:
+    return not pattern or pattern[layer % len(pattern)] == "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +62,13 @@ class Architecture:
     norm_epsilon: float = 1e-5
     position: str = "learned"
     rope_theta: float = 0.0  # of rotary positions; 0 where they are learned
+    rope_layers: str = ""  # a digit for each layer, cycled: 1 where q and k are turned; empty: in all
     activation: str
     gate: bool = False
     attention_scale: float  # scores are attention_scale * q.k
+    qk_norm: str = "none"
+    window: int = 0  # positions that a row sees, its own among them; 0: all
+    window_layers: str = ""  # as rope_layers: 1 where the window holds
     tied_head: bool
     qkv_bias: bool
     proj_bias: bool
@@ -74,9 +98,17 @@ class Architecture:
         """Heads of q that share one head of k and v."""
         return self.n_head // self.n_kv_head
 
+    def turns(self, layer: int) -> bool:
+        """Whether a layer turns q and k by their position."""
+        return self.position == "rotary" and _holds(self.rope_layers, layer)
+
+    def window_of(self, layer: int) -> int:
+        """How many positions a row of a layer sees at most, its own the last of them."""
+        return self.window if self.window and _holds(self.window_layers, layer) else self.context_length
+
     def to_config(self) -> dict[str, str]:
         """The keys and their values as written in the file, in file order."""
-        implied = {"n_kv_head": self.n_head, "rope_theta": 0.0, "gate": False}  # where the line is left out
+        implied = IMPLIED | {"n_kv_head": self.n_head}
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             key: format_value(value)

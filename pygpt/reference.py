@@ -21,6 +21,7 @@ from pygpt.architecture import PANEL, Architecture
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
+Gains = Sequence[NDArray[np.floating] | None]  # of q's norm and of k's
 Rounding = Callable[[str, Array], Array]  # what the matrix of this name sees of its input [..., cols]
 
 
@@ -74,7 +75,10 @@ def forward(
 
         h = norm(x, layer + "ln_1")
         qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, G*(H/G+2)*P]
-        heads = attention(a, qkv)  # [T, H*D]
+        gains = [
+            weights(f"{layer}attn.{part}_norm.gain")[0] if a.qk_norm != "none" else None for part in "qk"
+        ]
+        heads = attention(a, qkv, i, gains)  # [T, H*D]
         x = x + product(heads, layer + "attn.proj") + bias(layer + "attn.proj.bias", a.proj_bias)
 
         h = norm(x, layer + "ln_2")
@@ -111,8 +115,8 @@ def _norm(a: Architecture, weights: Weights, x: Array, name: str) -> Array:
     return NORMS[a.norm](x, gain, _bias(weights, name + ".bias", a.norm_bias), a.norm_epsilon)
 
 
-def attention(a: Architecture, qkv: Array) -> Array:
-    """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before.
+def attention(a: Architecture, qkv: Array, layer: int = 0, gains: Gains = (None, None)) -> Array:
+    """softmax(scale * q kᵀ) v of every head, each position seeing itself and what came before it.
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; heads that share k and v: Ainslie et al. 2023,
     arXiv:2305.13245.
@@ -120,6 +124,8 @@ def attention(a: Architecture, qkv: Array) -> Array:
     Args:
         qkv: [T, G*(H/G+2)*P]: of group 0 the q of each of its heads, then k, then v; then of group 1, and so
             on.
+        layer: whose window, if it has one, ends what a position sees.
+        gains: of the norms of q and of k, each [D], where there are any.
 
     Returns:
         The heads side by side, [T, H*D].
@@ -127,18 +133,32 @@ def attention(a: Architecture, qkv: Array) -> Array:
     T, D = len(qkv), a.head_dim
     # Without the padding: [T, G, H/G + 2, D].
     qkv = qkv.reshape(T, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., :D]
-    future = np.triu(np.ones((T, T), bool), k=1)  # row asks, column answers
+    back = np.arange(T)[:, None] - np.arange(T)  # from the row that asks to the column that answers
+    unseen = (back < 0) | (back >= a.window_of(layer))
     out = np.empty((T, a.n_head, D))
     for head in range(a.n_head):
         group, place = divmod(head, a.heads_per_group)
         q, k, v = (qkv[:, group, part] for part in (place, -2, -1))  # each [T, D]
-        if a.position == "rotary":
-            q, k = rotated(q, a.rope_theta), rotated(k, a.rope_theta)
+        q, k = (placed(a, x, layer, gain) for x, gain in zip((q, k), gains, strict=True))
         scores = a.attention_scale * (q @ k.T)  # [T, T]
-        scores[future] = -np.inf
+        scores[unseen] = -np.inf
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         out[:, head] = scores / scores.sum(axis=-1, keepdims=True) @ v
     return out.reshape(T, a.n_head * D)
+
+
+def placed(a: Architecture, x: Array, layer: int, gain: NDArray[np.floating] | None) -> Array:
+    """q or k [T, D] of a head as it is compared: normed and turned, each where the architecture says so.
+
+    Dehghani et al. 2023, arXiv:2302.05442, section 2 (the norm).
+    """
+    if gain is not None and a.qk_norm == "before_rotary":
+        x = rms_norm(x, gain, 0.0, a.norm_epsilon)
+    if a.turns(layer):
+        x = rotated(x, a.rope_theta)
+    if gain is not None and a.qk_norm == "after_rotary":
+        x = rms_norm(x, gain, 0.0, a.norm_epsilon)
+    return x
 
 
 def rotated(x: Array, theta: float) -> Array:

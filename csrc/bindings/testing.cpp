@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 
 #include "base/aligned.h"
 #include "bindings/module.h"
@@ -233,11 +234,13 @@ Floats gate(const Floats& x, const std::string& name, const std::string& isa) {
 }
 
 /// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row
-/// r of q sees the first count - rows + r + 1 of them; `together` rows are attended in one call. What lies in the pages
-/// behind is `filler`. `weights`: the weights [rows, count] instead of what they make of v.
+/// r of q sees the last `window` of the first count - rows + r + 1 of them; `together` rows are attended in one call.
+/// What lies in the pages behind is `filler`; pages before the windows of a call are not there at all. `weights`: the
+/// weights [rows, count] instead of what they make of v.
 Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype,
-              const std::string& isa, float filler, int together, bool weights) {
+              const std::string& isa, float filler, int together, int64_t window, bool weights) {
   want(together >= 1 && together <= kAttendRows, "together must be from 1 to the kernel's rows");
+  want(window >= 1, "window must be at least 1");
   want(q.ndim() == 2 && k.ndim() == 2 && v.ndim() == 2 && q.shape(1) == k.shape(1) && k.shape(0) == v.shape(0),
        "q, k, v must be [positions, head_dim]");
   const KernelTable& kernels = select_kernels(isa);
@@ -249,12 +252,12 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
   const PageLayout layout(config, *type);
   const int64_t count = k.shape(0);
   std::vector<AlignedArray<std::byte>> memory;
-  std::vector<const std::byte*> pages;
+  std::vector<const std::byte*> whole;
   const PaddedRows keys(k);
   const PaddedRows values(v);
   for (int64_t page = 0; page < pages_for(count); ++page) {
     memory.emplace_back(layout.page_bytes);
-    pages.push_back(memory.back().data());
+    whole.push_back(memory.back().data());
     const AlignedArray<float> zeros(config.padded_head_dim());
     std::vector<float> fill(static_cast<size_t>(config.padded_head_dim()), filler);
     for (int column = 0; column < kPageRows; ++column) {
@@ -268,10 +271,14 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
   Floats out({q.shape(0), weights ? static_cast<py::ssize_t>(count) : q.shape(1)});
   std::fill_n(out.mutable_data(), out.size(), 0.0f);
   for (py::ssize_t first = 0; first < q.shape(0); first += together) {
+    std::vector<const std::byte*> pages = whole;
+    const int64_t seen = std::max<int64_t>(count - q.shape(0) + first + 1 - window, 0);
+    std::fill_n(pages.begin(), seen / kPageRows, nullptr);
     AttendArgs args{static_cast<int>(std::min<py::ssize_t>(together, q.shape(0) - first)),
                     {},
                     {},
                     {},
+                    window,
                     pages.data(),
                     0,
                     layout.v_offset(0, 0),
@@ -323,7 +330,7 @@ void bind_testing(py::module_& module) {
       py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("attend", &attend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::kw_only(),
              py::arg("kv_dtype") = "f32", py::arg("isa") = "", py::arg("filler") = 0.0f, py::arg("together") = 1,
-             py::arg("weights") = false);
+             py::arg("window") = std::numeric_limits<int64_t>::max(), py::arg("weights") = false);
   module.def("quantise", &quantise, py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("choose", &choose_token, py::arg("logits"), py::arg("request"),
              py::arg("output") = std::vector<int32_t>{});

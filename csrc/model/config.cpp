@@ -88,6 +88,17 @@ Field word(const char* key, Enum ModelConfig::* field, const char* const (&names
           }};
 }
 
+Field layer_pattern(const char* key, LayerPattern ModelConfig::* field) {
+  return {key,
+          [=](ModelConfig& config, const std::string& text) {
+            const bool digits = text.find_first_not_of("01") == std::string::npos;
+            if (!digits || text.empty() || text.size() > kMaxPattern)
+              refuse(key, text, join("it must be 1 to ", kMaxPattern, " digits, 0 or 1, one for each layer"));
+            config.*field = text;
+          },
+          [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
+}
+
 Field start_token() {
   return {"start_token",
           [](ModelConfig& config, const std::string& text) {
@@ -126,9 +137,16 @@ const std::vector<Field>& fields() {
       word("position", &ModelConfig::position, kPositionNames),
       optional(real("rope_theta", &ModelConfig::rope_theta, 1e12, false),
                [](ModelConfig& config) { config.rope_theta = 0; }),
+      optional(layer_pattern("rope_layers", &ModelConfig::rope_layers),
+               [](ModelConfig& config) { config.rope_layers.clear(); }),
       word("activation", &ModelConfig::activation, kActivationNames),
       optional(boolean("gate", &ModelConfig::gate), [](ModelConfig& config) { config.gate = false; }),
       real("attention_scale", &ModelConfig::attention_scale, 1000, false),
+      optional(word("qk_norm", &ModelConfig::qk_norm, kQkNormNames),
+               [](ModelConfig& config) { config.qk_norm = QkNorm::none; }),
+      optional(integer("window", &ModelConfig::window, 1 << 24), [](ModelConfig& config) { config.window = 0; }),
+      optional(layer_pattern("window_layers", &ModelConfig::window_layers),
+               [](ModelConfig& config) { config.window_layers.clear(); }),
       boolean("tied_head", &ModelConfig::tied_head),
       boolean("qkv_bias", &ModelConfig::qkv_bias),
       boolean("proj_bias", &ModelConfig::proj_bias),
@@ -155,6 +173,36 @@ const std::vector<Field>& fields() {
   throw ModelFileError("invalid_config", "config", -1, join("config ", key, " ", fault, "; expected ", expected));
 }
 
+/// A pattern has one spelling: the shortest, and none where all layers are alike.
+void check_pattern(const char* key, const LayerPattern& pattern, int64_t n_layer) {
+  if (pattern.empty()) return;
+  if (std::ssize(pattern) > n_layer) refuse(key, pattern, join("there are ", n_layer, " layers"));
+  std::string layers;
+  for (size_t layer = 0; std::ssize(layers) < n_layer; ++layer) layers += pattern[layer % pattern.size()];
+  if (layers.find('0') == std::string::npos || layers.find('1') == std::string::npos)
+    refuse(key, pattern, "all layers are alike: leave the line out");
+  for (size_t period = 1; period < pattern.size(); ++period) {
+    if (std::equal(layers.begin() + static_cast<ptrdiff_t>(period), layers.end(), layers.begin()))
+      refuse(key, pattern, join("it says the same as its first ", period, " digits"));
+  }
+}
+
+void check_attention(const ModelConfig& config) {
+  if (config.position != Position::rotary) {
+    if (!config.rope_layers.empty()) refuse("rope_layers", config.rope_layers, "config position is not rotary");
+    if (config.qk_norm == QkNorm::after_rotary)
+      refuse("qk_norm", "after_rotary", "config position is not rotary; without it, say before_rotary");
+  }
+  if (config.window >= config.context_length) {
+    refuse("window", join(config.window),
+           join("it must be below context_length, ", config.context_length, ", or the line left out"));
+  }
+  if (config.window == 0 && !config.window_layers.empty())
+    refuse("window_layers", config.window_layers, "config window is missing");
+  check_pattern("rope_layers", config.rope_layers, config.n_layer);
+  check_pattern("window_layers", config.window_layers, config.n_layer);
+}
+
 void check_together(const ModelConfig& config) {
   if (config.n_head % config.n_kv_head != 0)
     refuse("n_kv_head", join(config.n_kv_head), join("it must divide n_head, ", config.n_head));
@@ -164,6 +212,7 @@ void check_together(const ModelConfig& config) {
   } else if (config.rope_theta != 0) {
     refuse("rope_theta", join(config.rope_theta), "config position is not rotary");
   }
+  check_attention(config);
   if (config.padded_vocab_size < config.vocab_size) {
     refuse("padded_vocab_size", join(config.padded_vocab_size),
            join("it must be at least vocab_size, ", config.vocab_size));
@@ -220,6 +269,10 @@ std::vector<TensorSpec> tensor_specs(const ModelConfig& config) {
     const std::string h = join("h.", layer);
     norm(h + ".ln_1");
     matrix(h + ".attn.qkv", config.qkv_rows(), config.d_model, config.qkv_bias);
+    if (config.qk_norm != QkNorm::none) {
+      for (const char* part : {".attn.q_norm.gain", ".attn.k_norm.gain"})
+        specs.push_back({h + part, TensorKind::vector, 1, config.head_dim});
+    }
     matrix(h + ".attn.proj", config.d_model, config.attention_width(), config.proj_bias);
     norm(h + ".ln_2");
     matrix(h + ".mlp.up", config.up_rows(), config.d_model, config.mlp_bias);

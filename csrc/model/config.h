@@ -20,6 +20,14 @@ using ConfigValue = std::variant<int64_t, double, bool, std::string, std::option
 enum class Position : int { learned, rotary };
 inline constexpr const char* kPositionNames[] = {"learned", "rotary"};
 
+/// Where each head's q and k get an RMS norm (arXiv:2302.05442): a gain with it does not commute with turning.
+enum class QkNorm : int { none, before_rotary, after_rotary };
+inline constexpr const char* kQkNormNames[] = {"none", "before_rotary", "after_rotary"};
+
+/// A digit for each layer, from layer 0 on and then over again: 1 where something is done. Empty: in every layer.
+using LayerPattern = std::string;
+inline constexpr size_t kMaxPattern = 256;
+
 /// Every key of docs/format.md. Code reads these values, never a model's name.
 struct ModelConfig {
   int64_t n_layer = 0;
@@ -35,9 +43,13 @@ struct ModelConfig {
   double norm_epsilon = 0;
   Position position = Position::learned;
   double rope_theta = 0;  // 0: not rotary
+  LayerPattern rope_layers;
   Activation activation = Activation::relu;
   bool gate = false;  // hidden = activation(gate) * up (arXiv:2002.05202)
   double attention_scale = 0;
+  QkNorm qk_norm = QkNorm::none;
+  int64_t window = 0;  // positions that a row sees, its own the last of them; 0: all
+  LayerPattern window_layers;
   bool tied_head = false;
   bool qkv_bias = false;
   bool proj_bias = false;
@@ -55,8 +67,17 @@ struct ModelConfig {
   int64_t group_rows() const { return (heads_per_group() + 2) * padded_head_dim(); }
   int64_t qkv_rows() const { return n_kv_head * group_rows(); }
   int64_t attention_width() const { return n_head * head_dim; }
+  /// Whether a layer turns q and k by their position.
+  bool turns(int64_t layer) const { return position == Position::rotary && holds(rope_layers, layer); }
+  /// How many positions a row of a layer sees at most, its own the last of them.
+  int64_t window_of(int64_t layer) const { return window > 0 && holds(window_layers, layer) ? window : context_length; }
   /// Rows of mlp.up. With a gate, panels of gate and of up take turns.
   int64_t up_rows() const { return gate ? 2 * round_up(d_ff, kPanel) : d_ff; }
+
+ private:
+  static bool holds(const LayerPattern& pattern, int64_t layer) {
+    return pattern.empty() || pattern[static_cast<size_t>(layer) % pattern.size()] == '1';
+  }
 };
 
 /// What the config says a tensor must be.

@@ -12,6 +12,8 @@ Weights::Weights(const ModelFile& file) {
     layers.push_back({
         .ln_1 = layer_norm(file, h + ".ln_1"),
         .qkv = matrix(file, h + ".attn.qkv"),
+        .q_gain = vector(file, h + ".attn.q_norm.gain"),
+        .k_gain = vector(file, h + ".attn.k_norm.gain"),
         .proj = matrix(file, h + ".attn.proj"),
         .ln_2 = layer_norm(file, h + ".ln_2"),
         .up = matrix(file, h + ".mlp.up"),

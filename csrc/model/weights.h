@@ -30,7 +30,9 @@ struct LayerNorm {
 
 struct LayerWeights {
   LayerNorm ln_1;
-  Matrix qkv;   // [n_kv_head * group_rows, d_model]
+  Matrix qkv;                     // [n_kv_head * group_rows, d_model]
+  const float* q_gain = nullptr;  // [head_dim], of the norm of q; null: none
+  const float* k_gain = nullptr;
   Matrix proj;  // [d_model, n_head * head_dim]
   LayerNorm ln_2;
   Matrix up;    // [up_rows, d_model]

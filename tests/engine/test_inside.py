@@ -19,13 +19,13 @@ from pygpt.architecture import Architecture
 from pygpt.dtypes import DTYPES, QUANTISED, rounded_activations
 from pygpt.errors import Error
 from pygpt.model import Block, Model
-from pygpt.reference import NORMS, Trace, forward, rotated
+from pygpt.reference import NORMS, Trace, forward, placed
 
 ISAS = pytest.mark.parametrize("isa", _core.isas())
 BUDGET = 1e-4  # of the largest number
 
 # Heads that divide among the workers and that do not; more heads in a group than the kernel attends at once;
-# more than one partial softmax of 256 positions.
+# more than one partial softmax of 256 positions; a layer that sees a window only.
 SHAPES: dict[str, dict[str, Any]] = {
     "long": {
         "n_layer": 2, "n_head": 4, "head_dim": 24, "d_model": 40, "d_ff": 50, "context_length": 280,
@@ -35,6 +35,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "n_layer": 3, "n_head": 14, "n_kv_head": 2, "head_dim": 10, "d_model": 33, "d_ff": 40,
         "context_length": 45, "vocab_size": 37, "norm": "rms_norm", "position": "rotary",
         "rope_theta": 10000.0, "activation": "silu", "gate": True, "biases": False,
+    },
+    "windows": {
+        "n_layer": 2, "n_head": 4, "n_kv_head": 2, "head_dim": 12, "d_model": 36, "d_ff": 40,
+        "context_length": 280, "vocab_size": 37, "norm": "rms_norm", "position": "rotary",
+        "rope_theta": 10000.0, "qk_norm": "before_rotary", "window": 9, "window_layers": "01",
     },
 }  # fmt: skip
 LOOKS = ("states", "embedding", "attention")
@@ -173,13 +178,16 @@ def naive_attention(file: _core.ModelFile, a: Architecture, x: Floats, layer: in
         qkv = qkv + file.tensor(name + "attn.qkv.bias")[0]
     time = len(x)
     qkv = qkv.reshape(time, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., : a.head_dim]
+    back = np.arange(time)[:, None] - np.arange(time)
+    seen = (back >= 0) & (back < a.window_of(layer))
+    gains = [file.tensor(f"{name}attn.{part}_norm.gain")[0] if a.qk_norm != "none" else None for part in "qk"]
     out = []
     for head in range(a.n_head):
         group, place = divmod(head, a.heads_per_group)
-        q, k = qkv[:, group, place], qkv[:, group, -2]
-        if a.position == "rotary":
-            q, k = rotated(q, a.rope_theta), rotated(k, a.rope_theta)
-        scores = np.where(np.tri(time, dtype=bool), a.attention_scale * (q @ k.T), -np.inf)
+        q, k = (
+            placed(a, qkv[:, group, part], layer, gain) for part, gain in zip((place, -2), gains, strict=True)
+        )
+        scores = np.where(seen, a.attention_scale * (q @ k.T), -np.inf)
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         out.append(scores / scores.sum(-1, keepdims=True))
     return np.stack(out)
@@ -206,6 +214,7 @@ def test_what_is_shown_agrees_with_float64(shape: str, dtype: str, isa: str, fil
         assert np.abs(got - wanted).max() <= (0.02 if budget > BUDGET else BUDGET)
         np.testing.assert_allclose(got.sum(-1), 1, atol=1e-5)
         assert not np.triu(got, 1).any()
+        assert not np.tril(got, -a.window_of(layer)).any()
     core.close()
 
 
@@ -226,7 +235,7 @@ def test_attention_is_made_of_the_keys_in_the_cache(kv_dtype: str, files: Files)
 @ISAS
 @pytest.mark.parametrize(
     ("shape", "dtype", "kv_dtype"),
-    [("long", "f32", "auto"), ("long", "q4", "int8"), ("groups", "bf16", "auto"), ("groups", "q8", "f16")],
+    [("long", "f32", "auto"), ("long", "q4", "int8"), ("groups", "bf16", "auto"), ("windows", "q8", "f16")],
 )
 def test_nothing_depends_on_batch_threads_or_chunk(
     shape: str, dtype: str, kv_dtype: str, isa: str, files: Files

@@ -1,4 +1,4 @@
-"""RMS norm, rotary positions, groups of heads and gates: the same bits, whatever rides along."""
+"""RMS norm, rotary positions, groups of heads, gates, windows: the same bits, whatever rides along."""
 
 from __future__ import annotations
 
@@ -36,10 +36,23 @@ SHAPES: dict[str, dict[str, Any]] = {
         "n_layer": 2, "n_head": 7, "n_kv_head": 1, "head_dim": 10, "d_model": 33, "d_ff": 16,
         "context_length": 40,
     },
+    # Windows that begin inside a page, in some layers and in all; layers that are not turned.
+    "windows": {
+        "n_layer": 3, "n_head": 4, "n_kv_head": 2, "head_dim": 16, "d_model": 40, "d_ff": 50,
+        "context_length": 300, "window": 45, "window_layers": "110", "qk_norm": "after_rotary",
+    },
+    "short_windows": {
+        "n_layer": 4, "n_head": 6, "n_kv_head": 3, "head_dim": 10, "d_model": 33, "d_ff": 16,
+        "context_length": 50, "window": 7, "rope_layers": "1110", "qk_norm": "before_rotary",
+    },
     # What is a value of its own goes with any other.
     "mixed": {
         "n_head": 4, "n_kv_head": 2, "head_dim": 6, "norm": "layer_norm", "biases": True,
         "activation": "gelu",
+    },
+    "learned": {
+        "n_head": 4, "head_dim": 6, "position": "learned", "rope_theta": 0.0, "qk_norm": "before_rotary",
+        "window": 5, "gate": False,
     },
 }  # fmt: skip
 SHAPES = {name: LLAMA | shape for name, shape in SHAPES.items()}
@@ -112,6 +125,8 @@ def test_logits_agree_with_the_float64_forward(shape: str, dtype: str, isa: str,
     [
         *itertools.product(("groups", "one_group"), ("f32", "q8", "q4")),
         ("wide_groups", "f16"),
+        ("windows", "f16"),
+        ("short_windows", "q8"),
         ("mixed", "q8"),
     ],
 )
@@ -132,9 +147,10 @@ def test_nothing_depends_on_batch_threads_or_chunk(shape: str, dtype: str, isa: 
 
 
 @ISAS
-def test_a_prompt_and_a_continuation_of_it_have_the_same_logits(isa: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", ["wide_groups", "windows"])
+def test_a_prompt_and_a_continuation_of_it_have_the_same_logits(shape: str, isa: str, tmp_path: Path) -> None:
     """What was decoded token by token is what a prefill of the whole text says."""
-    engine = _core.Engine(model("wide_groups", "f16", tmp_path), threads=2, isa=isa)
+    engine = _core.Engine(model(shape, "f16", tmp_path), threads=2, isa=isa)
     (grown,) = run(engine, [_core.Request(prompt=prompt(250, 1), max_tokens=25, logprobs=3, seed=3)])
     text = prompt(250, 1) + grown.token_ids
     (whole,) = run(engine, [_core.Request(prompt=text, max_tokens=0, prompt_logprobs=3)])

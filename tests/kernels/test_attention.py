@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from naive_formats import gamma, kv_round_trip
@@ -32,25 +34,35 @@ def head(rng: Generator, rows: int, count: int, width: int, size: float = 1) -> 
     )
 
 
-def check(q: Floats, k: Floats, v: Floats, scale: float, kv_dtype: str, isa: str, together: int = 1) -> None:
-    got = testing.attend(q, k, v, scale, kv_dtype=kv_dtype, isa=isa, together=together)
+def check(
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    scale: float,
+    kv_dtype: str,
+    isa: str,
+    together: int = 1,
+    window: int = 1 << 40,
+) -> None:
+    got = testing.attend(q, k, v, scale, kv_dtype=kv_dtype, isa=isa, together=together, window=window)
     scale = float(np.float32(scale))
     keys, values = (kv_round_trip(part, kv_dtype).astype(np.float64) for part in (k, v))
     for row in range(len(q)):
         count = len(k) - len(q) + row + 1
+        seen = slice(max(count - window, 0), count)
         wide = q[row].astype(np.float64)
-        scores = scale * (keys[:count] @ wide)
+        scores = scale * (keys[seen] @ wide)
         weights = np.exp(scores - scores.max())
         weights /= weights.sum()
-        exact = weights @ values[:count]
+        exact = weights @ values[seen]
         # A score is off by its chain over the head, its scales and the rounding of what was stored; a weight
         # by twice the worst of that, and by the exponentials of the softmax and of each merge of 256
         # positions (two units, and half a unit of their argument); the sums by theirs.
-        magnitude = scale * (np.abs(keys[:count]) @ np.abs(wide))
+        magnitude = scale * (np.abs(keys[seen]) @ np.abs(wide))
         off = 2 * gamma(q.shape[1] + 4) * magnitude.max()
         merges = -(-count // 256)
         off += gamma(8 * (1 + merges) + (1 + merges) * np.ptp(scores))
-        bound = (2 * off + gamma(2 * count + 6)) * (weights @ np.abs(values[:count]))
+        bound = (2 * off + gamma(2 * count + 6)) * (weights @ np.abs(values[seen]))
         assert (np.abs(got[row] - exact) <= bound).all()
 
 
@@ -61,6 +73,40 @@ def test_attention_is_within_the_rounding_of_its_sums(
 ) -> None:
     for together in (1, 3):
         check(*head(rng, 3, count, width), width**-0.5, kv_dtype, isa, together)
+
+
+WINDOWS = (1, 2, 5, 31, 32, 33, 100, 255, 256, 257, 300)
+
+
+@pytest.mark.parametrize("count", [3, 40, 257, 600])
+def test_a_window_ends_what_a_row_sees(isa: str, kv_dtype: str, count: int, rng: Generator) -> None:
+    """Pages before the windows are not there in these calls: reading one would crash."""
+    for window in WINDOWS:
+        for together in (1, 3):
+            check(*head(rng, 3, count, 24), 0.2, kv_dtype, isa, together, window)
+
+
+def test_what_lies_before_a_window_changes_nothing(isa: str, kv_dtype: str, rng: Generator) -> None:
+    """Also where it shares a page with what is seen, and other rows of the call see it."""
+    for window in WINDOWS:
+        q, k, v = head(rng, 6, 300, 24)
+        clean = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, window=window)
+        for row in range(6):
+            before = max(300 - 6 + row + 1 - window, 0)
+            k[before - 1 : before] = v[before - 1 : before] = 1e30 if kv_dtype in ("bf16", "f16") else np.inf
+            for together in (1, 6):
+                got = testing.attend(
+                    q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, window=window, together=together
+                )
+                np.testing.assert_array_equal(got[row:], clean[row:])
+
+
+def test_a_window_of_all_positions_is_none(isa: str, kv_dtype: str, rng: Generator) -> None:
+    q, k, v = head(rng, 4, 290, 24)
+    for together in (1, 4):
+        wide = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, together=together, window=290)
+        whole = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, together=together)
+        np.testing.assert_array_equal(wide, whole)
 
 
 @pytest.mark.parametrize("size", [0.0, 3.0, 30.0])
@@ -124,9 +170,10 @@ def test_rows_that_are_attended_together_get_the_bits_of_each_alone(
     """Counts that cross a page of 32 and a partial of 256 inside one call; a last call that is not full."""
     for count, rows in ((14, 14), (37, 8), (261, 11), (515, 7)):
         q, k, v = head(rng, rows, count, width)
-        alone = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa)
-        got = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, together=together)
-        np.testing.assert_array_equal(got, alone)
+        for window in (3, 33, 256, 1000):
+            alone = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, window=window)
+            got = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, together=together, window=window)
+            np.testing.assert_array_equal(got, alone)
 
 
 @pytest.mark.parametrize("together", [2, 6])
@@ -195,15 +242,16 @@ def test_the_weights_are_those_of_the_float64_softmax(
         assert not got[row, seen:].any()
 
 
-@pytest.mark.parametrize("together", [2, 6])
+@pytest.mark.parametrize("window", [1, 20, 50, 270, 1000])
+@pytest.mark.parametrize("together", [1, 6])
 def test_weights_times_values_are_the_attention(
-    isa: str, kv_dtype: str, together: int, rng: Generator
+    isa: str, kv_dtype: str, together: int, window: int, rng: Generator
 ) -> None:
     q, k, v = head(rng, 7, 300, 24)
-    weights = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, together=together, weights=True)
-    np.testing.assert_array_equal(
-        weights, testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, weights=True)
-    )
-    attended = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa)
+    how: dict[str, Any] = {"kv_dtype": kv_dtype, "isa": isa, "window": window}
+    weights = testing.attend(q, k, v, 0.2, together=together, weights=True, **how)
+    np.testing.assert_array_equal(weights, testing.attend(q, k, v, 0.2, weights=True, **how))
+    assert (np.count_nonzero(weights, axis=1) == np.minimum(np.arange(294, 301), window)).all()
+    attended = testing.attend(q, k, v, 0.2, **how)
     values = kv_round_trip(v, kv_dtype).astype(np.float64)
     np.testing.assert_allclose(weights.astype(np.float64) @ values, attended, atol=1e-5)

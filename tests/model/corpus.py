@@ -318,6 +318,10 @@ def _cases() -> list[Case]:
         ("activation", "rope_theta"): ["10000", "0", "-1", "nan", "none"],
         ("attention_scale", "gate"): ["false", "1", "none"],
         ("d_model", "n_kv_head"): ["1"],
+        ("activation", "rope_layers"): ["10", "1", "2", "none", "1" * 300],
+        ("tied_head", "qk_norm"): ["after_rotary", "none", "rms_norm"],
+        ("tied_head", "window"): [str(MOST), "0", "-1", "none", "16777216"],
+        ("tied_head", "window_layers"): ["10", "1", "2"],
     }
     for (next_key, key), values in extra.items():
         each(
@@ -330,6 +334,7 @@ def _cases() -> list[Case]:
     # Lines that say something else than their absence, of tensors that are not these.
     for next_key, line in (("head_dim", "config n_kv_head 1"), ("attention_scale", "config gate true")):
         add("A17", "invalid_shape", **{line.split()[1]: before(f"config {next_key}", line)})
+    add("A20", "tensor_set", qk_norm=before("config tied_head", "config qk_norm before_rotary"))
     return cases
 
 

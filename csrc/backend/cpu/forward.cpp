@@ -122,9 +122,11 @@ void Forward::attend_shared_heads(int64_t layer, int worker, const Input& normed
   }
 }
 
-/// Turns q and k of a row in one group where positions are rotary, and appends k and v to the cache.
+/// Norms and turns q and k of a row in one group as the config says, and appends k and v to the cache.
 void Forward::append_row(int64_t layer, int64_t row, int64_t group) const noexcept {
-  if (config_.position == Position::rotary) turn_row(row, group);
+  if (config_.qk_norm == QkNorm::before_rotary) norm_heads(layer, row, group);
+  if (config_.turns(layer)) turn_row(row, group);
+  if (config_.qk_norm == QkNorm::after_rotary) norm_heads(layer, row, group);
   const Row& place = batch_.rows[static_cast<size_t>(row)];
   const PageLayout& layout = backend_.layout_;
   const int64_t padded = config_.padded_head_dim();
@@ -151,6 +153,22 @@ void Forward::turn_row(int64_t row, int64_t group) const noexcept {
     backend_.kernels_.rotate({x + i * config_.padded_head_dim(), angles, angles + pairs, pairs});
 }
 
+/// The same, each by its norm.
+void Forward::norm_heads(int64_t layer, int64_t row, int64_t group) const noexcept {
+  const LayerWeights& weights = backend_.weights_.layers[static_cast<size_t>(layer)];
+  float* x = backend_.qkv_.row(row) + group * config_.group_rows();
+  for (int64_t i = 0; i <= config_.heads_per_group(); ++i, x += config_.padded_head_dim()) {
+    backend_.kernels_.norm[static_cast<size_t>(Norm::rms_norm)]({
+        .x = x,
+        .gain = i < config_.heads_per_group() ? weights.q_gain : weights.k_gain,
+        .bias = nullptr,
+        .epsilon = static_cast<float>(config_.norm_epsilon),
+        .width = config_.head_dim,
+        .out = x,
+    });
+  }
+}
+
 /// How many calls of the kernel a run of rows takes in a group.
 int64_t Forward::attend_calls(const Range& run) const noexcept {
   return ceil_div((run.last - run.first) * config_.heads_per_group(), kAttendRows);
@@ -168,6 +186,7 @@ void Forward::attend_part(int64_t layer, const Range& run, int64_t group, int64_
       .q = {},
       .out = {},
       .counts = {},
+      .window = config_.window_of(layer),
       .pages = pages_[static_cast<size_t>(batch_.rows[static_cast<size_t>(run.first)].sequence)].data(),
       .k_offset = layout.k_offset(layer, group),
       .v_offset = layout.v_offset(layer, group),

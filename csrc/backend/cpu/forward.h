@@ -40,6 +40,7 @@ class Forward {
   void attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept;
   void append_row(int64_t layer, int64_t row, int64_t group) const noexcept;
   void turn_row(int64_t row, int64_t group) const noexcept;
+  void norm_heads(int64_t layer, int64_t row, int64_t group) const noexcept;
   int64_t attend_calls(const Range& run) const noexcept;
   void attend_part(int64_t layer, const Range& run, int64_t group, int64_t call) const noexcept;
 

@@ -16,17 +16,25 @@ struct Softmax {
   float sum = 0;
 };
 
-/// The part of the cache that a partial softmax covers: positions [first, first + count), first a multiple of 256.
+/// The first position that row r sees.
+inline int64_t beginning(const AttendArgs& args, int r) {
+  return args.counts[r] > args.window ? args.counts[r] - args.window : 0;
+}
+
+/// The part of the cache that a partial softmax covers: positions [first, first + count), first a multiple of 256, of
+/// which the rows see nothing before first + start.
 template <class Kv>
 struct Span {
   const AttendArgs& args;
   int64_t first;
   int64_t count;
+  int64_t start;
 
   const typename Kv::Element* k(int64_t i) const { return element(i, args.k_offset); }
   const typename Kv::Element* v(int64_t i) const { return element(i, args.v_offset); }
   int64_t v_width() const { return round_up(args.head_dim, kPanel); }
   int64_t padded() const { return round_up(count, kPageRows); }
+  int64_t first_page() const { return start / kPageRows * kPageRows; }
 
  private:
   const typename Kv::Element* element(int64_t i, int64_t offset) const {
@@ -64,20 +72,25 @@ inline void score_all(const Span<Kv>& span, Scores* scores) {
   // One row alone reads several pages at once: its sums would otherwise wait for each other.
   constexpr int kPages = kRows > 1 ? 1 : kPageVecs >= 8 ? 1 : 8 / kPageVecs;
   constexpr int kVecs = kRows <= 2 ? kPages * kPageVecs : 2;
-  int64_t at = 0;
+  int64_t at = span.first_page();
   for (; at + kVecs * Simd::kLanes <= span.padded(); at += kVecs * Simd::kLanes)
     score<Kv, kRows, kVecs>(span, at, scores);
   for (; at < span.padded(); at += kPageRows) score<Kv, kRows, kPageVecs>(span, at, scores);
 }
 
-/// scores[padded] to e^(score - largest), in place; from `count` on the weight is 0.
-inline Softmax exponentiate(float* scores, int64_t count, int64_t padded) {
-  for (int64_t i = count; i < padded; ++i) scores[i] = -__builtin_inff();
-  Vec largest = Simd::load(scores);
-  for (int64_t i = Simd::kLanes; i < padded; i += Simd::kLanes) largest = vec_max(largest, Simd::load(scores + i));
+/// scores[first_page .. padded] to e^(score - largest), in place; the weight is 0 outside of [seen, seen_end).
+template <class Kv>
+inline Softmax exponentiate(const Span<Kv>& span, float* scores, int64_t seen, int64_t seen_end) {
+  const int64_t begin = span.first_page();
+  const int64_t padded = span.padded();
+  for (int64_t i = begin; i < seen; ++i) scores[i] = -__builtin_inff();
+  for (int64_t i = seen_end; i < padded; ++i) scores[i] = -__builtin_inff();
+  Vec largest = Simd::load(scores + begin);
+  for (int64_t i = begin + Simd::kLanes; i < padded; i += Simd::kLanes)
+    largest = vec_max(largest, Simd::load(scores + i));
   Softmax state{max_lanes(largest), 0};
   Vec sums = Simd::broadcast(0.0f);
-  for (int64_t i = 0; i < padded; i += Simd::kLanes) {
+  for (int64_t i = begin; i < padded; i += Simd::kLanes) {
     const Vec weight = vec_exp(Simd::load(scores + i) - Simd::broadcast(state.largest));
     Simd::store(scores + i, weight);
     sums = sums + weight;
@@ -89,7 +102,7 @@ inline Softmax exponentiate(float* scores, int64_t count, int64_t padded) {
 /// weights[r][i] *= the scale of v at position i.
 template <class Kv, int kRows>
 inline void scale_weights(const Span<Kv>& span, Scores* weights) {
-  for (int64_t i = 0; i < span.padded(); i += Simd::kLanes) {
+  for (int64_t i = span.first_page(); i < span.padded(); i += Simd::kLanes) {
     const Vec scale = Simd::load(scales_of<Kv>(span.v(i), span.v_width()) + i % kPageRows);
     for (int r = 0; r < kRows; ++r) Simd::store(weights[r] + i, Simd::load(weights[r] + i) * scale);
   }
@@ -101,7 +114,8 @@ template <class Kv, int kRows, int kVecs>
                                              int64_t column, Vec (&sums)[kRows][kVecs]) {
   const auto* v = span.v(position) + position % kPageRows * span.v_width() + column;
   for (int r = 0; r < kRows; ++r) {
-    if (span.first + position >= span.args.counts[r]) continue;
+    const int64_t behind = span.args.counts[r] - (span.first + position);  // 1: the row's own position
+    if (behind < 1 || behind > span.args.window) continue;
     for (int x = 0; x < kVecs; ++x)
       sums[r][x] = Simd::fma(Simd::broadcast(weights[r][position]), Simd::load(v + x * Simd::kLanes), sums[r][x]);
   }
@@ -112,12 +126,13 @@ template <class Kv, int kRows, int kVecs>
 template <class Kv, int kRows, int kVecs>
 inline void weigh_values(const Span<Kv>& span, const Scores* weights, int64_t column, float (*out)[kMaxHeadDim]) {
   Vec sums[kRows][kVecs] = {};
-  const int64_t common = span.args.counts[0] - span.first;  // positions that every row sees
-  for (int64_t page = 0; page < span.count; page += kPageRows) {
+  const int64_t common = beginning(span.args, kRows - 1) - span.first;  // from here to common_end, every row sees all
+  const int64_t common_end = span.args.counts[0] - span.first;
+  for (int64_t page = span.first_page(); page < span.count; page += kPageRows) {
     const auto* v = span.v(page) + column;
     const int64_t rows = span.count - page < kPageRows ? span.count - page : kPageRows;
-    for (int64_t i = 0; i < rows; ++i) {
-      if (kRows > 1 && page + i >= common) {
+    for (int64_t i = span.start > page ? span.start - page : 0; i < rows; ++i) {
+      if (kRows > 1 && (page + i < common || page + i >= common_end)) {
         weigh_own<Kv, kRows, kVecs>(span, weights, page + i, column, sums);
         continue;
       }
@@ -172,18 +187,23 @@ inline void attend_rows(const AttendArgs& args) {
   Scores weights[kRows];
   Softmax states[kRows];
   const int64_t count = args.counts[kRows - 1];
-  for (int64_t first = 0; first < count; first += kPartialRows) {
-    const Span<Kv> span{args, first, count - first < kPartialRows ? count - first : kPartialRows};
+  const int64_t start = beginning(args, 0);
+  for (int64_t first = start / kPartialRows * kPartialRows; first < count; first += kPartialRows) {
+    const Span<Kv> span{args, first, count - first < kPartialRows ? count - first : kPartialRows,
+                        start > first ? start - first : 0};
+    const auto within = [&](int64_t position) {
+      return position < first ? 0 : position - first < span.count ? position - first : span.count;
+    };
     score_all<Kv, kRows>(span, weights);
     Softmax next[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t seen = args.counts[r] - first;
-      next[r] = exponentiate(weights[r], seen < 0 ? 0 : seen < span.count ? seen : span.count, span.padded());
-    }
+    for (int r = 0; r < kRows; ++r)
+      next[r] = exponentiate(span, weights[r], within(beginning(args, r)), within(args.counts[r]));
     if constexpr (Kv::kHasScales) scale_weights<Kv, kRows>(span, weights);
     weigh_all<Kv, kRows>(span, weights, partial);
     for (int r = 0; r < kRows; ++r) {
-      if (args.counts[r] > first) merge(states[r], next[r], partial[r], args.head_dim, first == 0, total[r]);
+      const int64_t begin = beginning(args, r);
+      if (args.counts[r] > first && begin < first + span.count)
+        merge(states[r], next[r], partial[r], args.head_dim, first <= begin, total[r]);
     }
   }
   for (int r = 0; r < kRows; ++r) {
@@ -210,18 +230,22 @@ template <class Kv>
 inline void weigh_row(const AttendArgs& row) {
   Scores weights[1];
   Softmax whole;
-  const auto partial = [&](int64_t first) {
+  const int64_t begin = beginning(row, 0);
+  const int64_t origin = begin / kPartialRows * kPartialRows;
+  const auto span_at = [&](int64_t first) {
     const int64_t left = row.counts[0] - first;
-    const Span<Kv> span{row, first, left < kPartialRows ? left : kPartialRows};
-    score_all<Kv, 1>(span, weights);
-    return exponentiate(weights[0], span.count, span.padded());
+    return Span<Kv>{row, first, left < kPartialRows ? left : kPartialRows, begin > first ? begin - first : 0};
   };
-  for (int64_t first = 0; first < row.counts[0]; first += kPartialRows)
-    merge(whole, partial(first), nullptr, 0, first == 0, nullptr);
-  for (int64_t first = 0; first < row.counts[0]; first += kPartialRows) {
-    const float scale = exp_scalar(partial(first).largest - whole.largest) / whole.sum;
-    for (int64_t i = 0; i < kPartialRows && first + i < row.counts[0]; ++i)
-      row.out[0][first + i] = weights[0][i] * scale;
+  const auto partial = [&](const Span<Kv>& span) {
+    score_all<Kv, 1>(span, weights);
+    return exponentiate(span, weights[0], span.start, span.count);
+  };
+  for (int64_t first = origin; first < row.counts[0]; first += kPartialRows)
+    merge(whole, partial(span_at(first)), nullptr, 0, first == origin, nullptr);
+  for (int64_t first = origin; first < row.counts[0]; first += kPartialRows) {
+    const Span<Kv> span = span_at(first);
+    const float scale = exp_scalar(partial(span).largest - whole.largest) / whole.sum;
+    for (int64_t i = span.start; i < span.count; ++i) row.out[0][first + i] = weights[0][i] * scale;
   }
 }
 

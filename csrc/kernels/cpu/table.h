@@ -52,7 +52,7 @@ struct QuantiseArgs {
 
 /// Over one row, layer_norm: out = (x - mean) / sqrt(variance + epsilon) * gain + bias (Ba, Kiros and Hinton 2016);
 /// rms_norm: out = x / sqrt(mean of x^2 + epsilon) * gain + bias (Zhang and Sennrich, arXiv:1910.07467).
-/// All four are filled up to a multiple of 16, gain and bias with zeros.
+/// All four are filled up to a multiple of 16, gain and bias with zeros; out may be x.
 struct NormArgs {
   const float* x;     // [width]
   const float* gain;  // [width]
@@ -88,13 +88,15 @@ struct AppendArgs {
   std::byte* v_page;
 };
 
-/// softmax(scale * q k^T) v for rows that read the same k and v, row r the positions [0, counts[r]).
+/// softmax(scale * q k^T) v for rows that read the same k and v, row r the last `window` of the
+/// positions [0, counts[r]). Pages of which no row sees anything are not read.
 /// Partials over 256 absolute positions are formed and merged in ascending order (online softmax, arXiv:1805.02867).
 struct AttendArgs {
   int rows;                       // 1..kAttendRows
   const float* q[kAttendRows];    // [head_dim] each
   float* out[kAttendRows];        // [head_dim] each, exactly
   int64_t counts[kAttendRows];    // ascending; equal for heads that share k and v
+  int64_t window;                 // positions that a row sees at most
   const std::byte* const* pages;  // of this sequence
   int64_t k_offset;               // bytes from a page's start to this layer's and head's k
   int64_t v_offset;
@@ -123,7 +125,8 @@ struct KernelTable {
   void (*gate[kActivationCount])(const GateArgs&) noexcept;
   void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
   void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
-  /// The softmax alone: out[r], [counts[r]] exactly, is what attend weighs each position with. Does not look at v.
+  /// The softmax alone: out[r], [counts[r]], is what attend weighs each position with; positions before the window are
+  /// left as they are. Does not look at v.
   void (*attention_weights[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests
   ProbeTable probe;

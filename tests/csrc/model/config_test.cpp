@@ -151,6 +151,70 @@ void llama() {
 }
 const Test llama_test{"groups, gates and rotary positions change the tensors as docs/format.md says", llama};
 
+/// llama_config() of 5 layers with every line of attention that may be left out.
+ConfigLines windowed_config() {
+  ConfigLines lines = llama_config();
+  for (auto& [key, value] : lines) {
+    if (key == "n_layer") value = "5";
+  }
+  lines = with_line(lines, "activation", "rope_layers", "1110");
+  for (const auto& [key, value] : ConfigLines{{"qk_norm", "after_rotary"}, {"window", "3"}, {"window_layers", "01"}})
+    lines = with_line(lines, "tied_head", key, value);
+  return lines;
+}
+
+void windowed() {
+  const ModelConfig config = parse_config(windowed_config());
+  std::string turns;
+  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
+    turns += config.turns(layer) ? '1' : '0';
+    expect_equal(config.window_of(layer), layer % 2 == 1 ? 3 : config.context_length, join("layer ", layer));
+  }
+  expect_equal(turns, std::string("11101"));
+  int gains = 0;
+  for (const TensorSpec& spec : tensor_specs(config)) {
+    if (spec.name.ends_with("_norm.gain")) {
+      ++gains;
+      expect_equal(spec.cols, config.head_dim, spec.name);
+    }
+  }
+  expect_equal(gains, 2 * 5);
+  const ModelConfig plain = parse_config(llama_config());
+  expect(plain.turns(0) && !parse_config(small_config()).turns(0), "rotary layers turn");
+  expect_equal(plain.window_of(0), plain.context_length);
+}
+const Test windowed_test{"patterns are cycled over the layers, and norms of q and k have gains", windowed};
+
+void windows_refused() {
+  const auto refused = [](const std::string& key, const std::string& value) {
+    ConfigLines lines = windowed_config();
+    for (auto& [name, text] : lines) {
+      if (name == key) text = value;
+    }
+    const auto error = expect_throws<ModelFileError>([&] { parse_config(lines); }, key + " " + value);
+    expect_equal(error.code, "invalid_config", key + " " + value);
+    expect(std::string(error.what()).find(key) != std::string::npos, error.what());
+  };
+  for (const char* key : {"rope_layers", "window_layers"}) {
+    // Not digits; all layers alike; longer than the layers or than it need be.
+    for (const char* value : {"12", "none", "1,0", "-1", "1", "0", "111", "00000", "111110", "1010", "10101", "11111"})
+      refused(key, value);
+    refused(key, std::string(257, '1'));
+  }
+  for (const char* value : {"none", "rotary", "before"}) refused("qk_norm", value);
+  for (const char* value : {"8", "9", "0", "-1", "none", "16777217"}) refused("window", value);  // of a context of 8
+  const auto alone = [](const std::string& key, const std::string& value, const std::string& next) {
+    expect_code("invalid_config", [&] { parse_config(with_line(small_config(), next, key, value)); }, key);
+  };
+  alone("rope_layers", "10", "activation");  // positions are learned
+  alone("qk_norm", "after_rotary", "tied_head");
+  alone("window_layers", "10", "tied_head");  // there is no window
+  alone("window", "3", "activation");         // out of order
+  parse_config(with_line(small_config(), "tied_head", "qk_norm", "before_rotary"));
+}
+const Test windows_refused_test{"a pattern has one spelling, and lines that contradict each other are refused",
+                                windows_refused};
+
 /// The builder lists the tensors by docs/format.md in its own way.
 void specs() {
   for (const bool tied : {false, true}) {
