@@ -39,8 +39,8 @@ class Inside(ABC):
     def hidden_states(self, prompt: Prompt) -> Floats:
         """The residual stream at every position of a prompt: float32 [n_layer + 1, T, d_model].
 
-        Entry 0 is the embedding, entry i what stands behind block i - 1. All are before the final norm: the
-        head reads the final norm of the last entry.
+        Entry 0 is the embedding, entry i what stands behind block i - 1, as the next block reads it. All are
+        before the final norm: the head reads the final norm of the last entry.
 
         Raises:
             ContextLengthError: more tokens than the context.
