@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pygpt import _core
 from pygpt.architecture import Architecture
 from pygpt.dtypes import QUANTISED, rounded_activations
+from pygpt.errors import NumericalError
 from pygpt.known_answers import KnownAnswers
 from pygpt.parity import SMALLEST_SCALE, engine_logits, engine_states, file_dtype, stored_budget
 from pygpt.reference import Trace, forward
@@ -60,7 +61,10 @@ def first_difference(
             if not math.isfinite(difference):
                 return f"{place} is not finite"
             return f"{place} differs: {difference:.2g} of its largest number against a budget of {budget:.2g}"
-    logits = engine_logits(file, prompt, isa=isa, threads=threads)[0]
+    try:
+        logits = engine_logits(file, prompt, isa=isa, threads=threads)[0]
+    except NumericalError:
+        return "the final norm or the head is the first whose output is not finite"
     expected = trace.logits[:, : logits.shape[1]]
     difference, budget = _difference(logits[list(positions)], expected), stored_budget(dtype, n_layer)
     if not difference <= budget:

@@ -14,7 +14,7 @@ from pygpt.blobs import file_tokenizer, json_blob
 from pygpt.chat import ChatTemplate
 from pygpt.checkpoints.base import Imported
 from pygpt.divergence import first_difference, first_lossy_layer
-from pygpt.errors import Error, ModelFileError
+from pygpt.errors import Error, ModelFileError, NumericalError
 from pygpt.file import Contents, Progress, packed
 from pygpt.kinds import MAX_FLOAT32
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
@@ -139,6 +139,9 @@ def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:
     file = _core.ModelFile(str(temporary), verify="full")
     try:
         report = replay(file)
+    except NumericalError as error:
+        where = first_difference(file, traces.stored, traces.prompt, traces.positions)
+        raise ParityError(f"{target} was not written: {error}; {where}") from error
     except Error as error:
         raise ParityError(f"{target} was not written: {error}") from error
     if report is None:

@@ -239,6 +239,19 @@ def test_a_tensor_that_changes_on_its_way_to_the_file_is_traced_to_its_block(
     assert os.listdir(tmp_path) == []
 
 
+def test_a_block_that_overflows_in_the_engine_is_named(tmp_path: Path) -> None:
+    """What float64 computes and binary32 cannot."""
+    model = make()
+    block = model.get_submodule("blocks.1")
+    with torch.no_grad():
+        block.get_parameter("ln_2.weight").mul_(1e6)
+        block.get_parameter("ffn.up.weight").mul_(1e37)
+        block.get_parameter("ffn.down.weight").mul_(1e-36)
+    with pytest.raises(ParityError, match=r"not finite; h\.1 is the first block whose output is not finite"):
+        export(model, tmp_path / "m.pygpt", dtype="f32", tokenizer=TOKENIZER)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_format_that_loses_too_much_is_refused_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pygpt.requests import Prompt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LogitLens:
     """The likeliest next token after each block, at each position.
 

@@ -6,7 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -27,7 +27,7 @@ LARGEST_PAGE = 16 << 20  # weights, a byte each: more make a page that a browser
 FRAME_HEIGHT = 640  # pixels in a notebook
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AttentionView:
     """Attention weights and the tokens that they are between. A notebook shows it as it is.
 
@@ -45,7 +45,7 @@ class AttentionView:
 
     tokens: Sequence[str]
     layers: Sequence[int]
-    weights: NDArray[np.float32]
+    weights: NDArray[np.float32] = field(repr=False)
     title: str = "Attention"
 
     def __post_init__(self) -> None:
@@ -113,6 +113,8 @@ def attention(
     else:
         wanted = layers if isinstance(layers, Sequence) else [layers]
         chosen = [checked_int("layers", layer, 0, config["n_layer"] - 1) for layer in wanted]
+    if not chosen:
+        raise InvalidRequestError("layers", "must name at least one layer, or be None for all")
     words = labels(ids, engine.tokenizer)
     # Checks the size before anything is computed.
     blank = np.broadcast_to(np.float32(0), (len(chosen), config["n_head"], len(ids), len(ids)))

@@ -70,6 +70,8 @@ def test_layers_are_chosen(engine: Engine) -> None:
     for wrong in (2, -1, [0, 2], "0"):
         with pytest.raises(InvalidRequestError, match="from 0 to 1"):
             attention(engine, "abc", wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="at least one layer"):
+        attention(engine, "abc", [])
     with pytest.raises(ContextLengthError):
         attention(engine, "a" * 65)
 
