@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -119,24 +119,6 @@ class Architecture:
     def has_values(self, layer: int) -> bool:
         """Whether the v of a layer has an embedding of the token."""
         return self.value_gate_width > 0 and _holds(self.value_layers, layer)
-
-    def truncated(self, n_layer: int) -> Architecture:
-        """The first `n_layer` layers as a model; where none of them turns q and k but others do, all do."""
-        turned, valued, windowed = (
-            [holds(i) for i in range(n_layer)]
-            for holds in (self.turns, self.has_values, lambda i: self.window_of(i) < self.context_length)
-        )
-        return replace(
-            self,
-            n_layer=n_layer,
-            rope_layers=layer_pattern(turned) if any(turned) else "",
-            window=self.window if any(windowed) else 0,
-            window_layers=layer_pattern(windowed) if any(windowed) else "",
-            value_gate_width=self.value_gate_width if any(valued) else 0,
-            value_gate_scale=self.value_gate_scale if any(valued) else 0.0,
-            value_layers=layer_pattern(valued) if any(valued) else "",
-            backout_layer=None if (self.backout_layer or 0) >= n_layer else self.backout_layer,
-        )
 
     def to_config(self) -> dict[str, str]:
         """The keys and their values as written in the file, in file order."""

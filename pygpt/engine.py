@@ -13,6 +13,7 @@ from pygpt.blobs import file_tokenizer
 from pygpt.chat import ChatTemplate
 from pygpt.completion import Completion, Score
 from pygpt.errors import EngineClosedError, ForkedEngineError, InvalidRequestError, NumericalError
+from pygpt.inside import WHOLE_PROMPT, Inside
 from pygpt.opening import absolute, describe, open_core, open_file, recorded_defaults
 from pygpt.params import SamplingParams
 from pygpt.requests import Facts, Prompt, Prompts, build, listed
@@ -31,7 +32,7 @@ POLL_S = 0.05  # how long the core is waited for in one go: Ctrl-C is seen in be
 Messages = Sequence[Mapping[str, str]]
 
 
-class Engine:
+class Engine(Inside):
     """A model file, opened and ready to generate. Any number of threads may use one engine at once.
 
     Args:
@@ -180,8 +181,7 @@ class Engine:
             if isinstance(prompts[0], str | bytes) or len(prompts[0]) > 0:
                 raise InvalidRequestError("texts", "must be a list of texts, or of lists of token ids")
             return []
-        asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
-        return [scored(each, self.tokenizer) for each in self._complete(prompts, asked)]
+        return [scored(each, self.tokenizer) for each in self._complete(prompts, WHOLE_PROMPT)]
 
     def window_logprobs(self, windows: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probability of each token but the first of windows of token ids, in nats.
@@ -213,9 +213,7 @@ class Engine:
         """
         import numpy as np
 
-        # Asked for as logprobs would be: none of the prompt may be dropped.
-        asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
-        requests, transcripts = build([ids], asked, self._facts)
+        requests, transcripts = build([ids], WHOLE_PROMPT, self._facts)
         requests[0].prompt_logprobs, requests[0].logits = -1, True
         self._run(requests, transcripts, until_done=True)
         logits = transcripts[0].logits

@@ -13,8 +13,8 @@ from pygpt import _core
 from pygpt.blobs import file_tokenizer, json_blob
 from pygpt.chat import ChatTemplate
 from pygpt.checkpoints.base import Imported
-from pygpt.divergence import first_diverging_layer, first_lossy_layer
-from pygpt.errors import Error, ModelFileError
+from pygpt.divergence import first_difference, first_lossy_layer
+from pygpt.errors import Error, ModelFileError, NumericalError
 from pygpt.file import Contents, Progress, packed
 from pygpt.kinds import MAX_FLOAT32
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
@@ -35,6 +35,7 @@ class Traces:
     original: Trace
     stored: Trace
     prompt: list[int]
+    positions: list[int]
 
 
 def compute(imported: Imported, contents: Contents, progress: Progress | None) -> tuple[KnownAnswers, Traces]:
@@ -69,7 +70,9 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
         if not np.abs(values).max() <= MAX_FLOAT32:
             raise ParityError(f"the logits {whose} are not finite in binary32, in which the engine computes")
     sets = [answers(values, a.vocab_size) for values in (logits, stored.logits)]
-    return KnownAnswers(prompt, positions, sets[0], sets[1], method), Traces(original, stored, prompt)
+    return KnownAnswers(prompt, positions, sets[0], sets[1], method), Traces(
+        original, stored, prompt, positions
+    )
 
 
 def _original_logits(
@@ -136,6 +139,9 @@ def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:
     file = _core.ModelFile(str(temporary), verify="full")
     try:
         report = replay(file)
+    except NumericalError as error:
+        where = first_difference(file, traces.stored, traces.prompt, traces.positions)
+        raise ParityError(f"{target} was not written: {error}; {where}") from error
     except Error as error:
         raise ParityError(f"{target} was not written: {error}") from error
     if report is None:
@@ -143,12 +149,10 @@ def verified(temporary: Path, target: Path, traces: Traces) -> ParityReport:
     if report.passed:
         return report
     if not report.stored.passed:
-        what, difference, budget = (
-            "the engine computes it wrongly",
-            report.stored.max_rel,
-            report.stored.budget,
-        )
-        where = first_diverging_layer(file, traces.prompt)
+        what = "what the engine computes with it is not what was exported"
+        difference, budget = report.stored.max_rel, report.stored.budget
+        where = first_difference(file, traces.stored, traces.prompt, traces.positions)
+        where = where or "every block agrees, and the logits when asked again"
     else:
         what, difference = f"{report.dtype} loses too much of this model", report.original.max_rel
         budget = report.original.budget

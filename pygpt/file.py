@@ -35,7 +35,6 @@ class Contents:
     Attributes:
         dtype: one of DTYPES: how matrices and tables are stored.
         weights: a tensor [rows, cols] by its name in docs/format.md; asked for one at a time.
-        copy_of: a file whose tensors are taken as they lie there; dtype and weights are not asked then.
         defaults: sampling defaults, by their keys in docs/format.md.
         blobs: by their names in docs/format.md.
     """
@@ -43,14 +42,11 @@ class Contents:
     architecture: Architecture
     dtype: str
     weights: Callable[[str], NDArray[np.float32]]
-    copy_of: _core.ModelFile | None = None
     defaults: Mapping[str, float | int | bool] = field(default_factory=dict)
     blobs: Mapping[str, bytes] = field(default_factory=dict)
 
     def format_of(self, name: str, kind: str) -> str:
         """How a tensor is stored."""
-        if self.copy_of is not None:
-            return next(tensor.format for tensor in self.copy_of.tensors if tensor.name == name)
         return tensor_format(self.dtype, name, kind)
 
     def rounding(self, name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,8 +71,6 @@ def packed(contents: Contents, name: str, kind: str) -> bytes:
     Raises:
         InvalidRequestError: a value does not fit into the format.
     """
-    if contents.copy_of is not None:
-        return contents.copy_of.packed(name)
     weights = contents.weights(name)
     try:
         return _core.pack(weights, kind, contents.format_of(name, kind))

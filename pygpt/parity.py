@@ -195,25 +195,40 @@ def engine_logits(
         NumericalError: a logit is not finite.
         InvalidRequestError: threads, or PYGPT_THREADS, is no number of threads.
     """
+    request = _core.Request(prompt=list(prompt), max_tokens=0, logits=True, temperature=0.0)
+    event, info = _engine_event(file, request, isa=isa, threads=threads, prefill_chunk=prefill_chunk)
+    if event.logits is None or not np.isfinite(event.logits).all():
+        raise NumericalError(f"{file.path}: the engine's logits are not finite")
+    return event.logits, info
+
+
+def engine_states(
+    file: _core.ModelFile, prompt: Sequence[int], *, isa: str = "", threads: int | None = None
+) -> NDArray[np.float32]:
+    """The engine's residual stream [n_layer + 1, len(prompt), d_model], finite or not, run as for
+    `engine_logits`."""
+    request = _core.Request(prompt=list(prompt), max_tokens=0, look="states")
+    states = _engine_event(file, request, isa=isa, threads=threads)[0].shown
+    assert states is not None
+    return states
+
+
+def _engine_event(
+    file: _core.ModelFile, request: _core.Request, *, isa: str, threads: int | None, prefill_chunk: int = 0
+) -> tuple[_core.Event, dict[str, Any]]:
+    """What an engine of its own answers, and its info."""
     threads = _threads(threads, os.environ)
     # The cache in f32: rounding keys and values is a choice of whoever runs the model, not a part of it.
     isa = isa or os.environ.get("PYGPT_ISA", "")
     engine = _core.Engine(file, threads=threads, isa=isa, kv_dtype="f32", prefill_chunk=prefill_chunk)
     try:
-        ticket = engine.submit(
-            [_core.Request(prompt=list(prompt), max_tokens=0, logits=True, temperature=0.0)]
-        )
-        logits = None
-        finished = False
-        while not finished:
-            for event in ticket.poll(POLL_S, until_done=True):
-                if event.error:
-                    raise NumericalError(f"{file.path}: the engine failed: {event.message}")
-                logits = event.logits if event.logits is not None else logits
-                finished = finished or event.finish_reason is not None
-        if logits is None or not np.isfinite(logits).all():
-            raise NumericalError(f"{file.path}: the engine's logits are not finite")
-        return logits, engine.info
+        ticket = engine.submit([request])
+        events: list[_core.Event] = []
+        while not events:
+            events = ticket.poll(POLL_S, until_done=True)
+        if events[0].error:
+            raise NumericalError(f"{file.path}: the engine failed: {events[0].message}")
+        return events[0], engine.info
     finally:
         engine.close()
 

@@ -36,7 +36,7 @@ class Trace:
     """What a forward pass computed.
 
     Attributes:
-        states: the residual stream [T, C] after the embedding, then after each layer.
+        states: the residual stream [T, C] as each layer reads it, then as the final norm does.
         logits: [positions asked for, padded_vocab_size].
     """
 
@@ -59,16 +59,13 @@ def forward(
     """
 
     def product(x: Array, name: str) -> Array:
-        """x Wᵀ"""
-        result: Array = rounding(name, x) @ weights(name).astype(np.float64).T
-        return result
+        return _product(weights, rounding, x, name)
 
     def bias(name: str, present: bool) -> Array | float:
-        return weights(name).astype(np.float64)[0] if present else 0.0
+        return _bias(weights, name, present)
 
     def norm(x: Array, name: str) -> Array:
-        gain = weights(name + ".gain")[0]
-        return NORMS[a.norm](x, gain, bias(name + ".bias", a.norm_bias), a.norm_epsilon)
+        return _norm(a, weights, x, name)
 
     def vector(name: str) -> Array:
         values: Array = weights(name)[0].astype(np.float64)
@@ -82,12 +79,13 @@ def forward(
     if a.smear_width:
         x = smeared(x, vector("smear.gate"), vector("smear.lambda")[0])
     x0 = kept = x
-    states = [x]
+    states = []
     for i in range(a.n_layer):
         layer = f"h.{i}."
         if a.layer_lambdas:
             of_x, of_x0 = vector(layer + "lambdas")
             x = of_x * x + of_x0 * x0
+        states.append(x)
 
         h = norm(x, layer + "ln_1")
         qkv = product(h, layer + "attn.qkv") + bias(layer + "attn.qkv.bias", a.qkv_bias)  # [T, G*(H/G+2)*P]
@@ -101,16 +99,37 @@ def forward(
         u = product(h, layer + "mlp.up") + bias(layer + "mlp.up.bias", a.mlp_bias)
         u = hidden(a, u)  # [T, d_ff]
         x = x + product(u, layer + "mlp.down") + bias(layer + "mlp.down.bias", a.mlp_bias)
-        states.append(x)
         kept = x if i == a.backout_layer else kept
 
     if a.backout_layer is not None:
         x = x - vector("backout.lambda") * kept
+    states.append(x)
     if positions is not None:
         x = x[list(positions)]
-    x = norm(x, "ln_f")
-    head = product(x, "wte" if a.tied_head else "head")
-    return Trace(states, capped(head + bias("head.bias", a.head_bias), a.logit_cap))  # [T, V]
+    return Trace(states, readout(a, weights, x, rounding))  # [T, V]
+
+
+def readout(a: Architecture, weights: Weights, x: Array, rounding: Rounding = _exact) -> Array:
+    """Logits [..., padded_vocab_size] of states of the residual stream [..., C]: the final norm and the
+    head."""
+    x = _norm(a, weights, x, "ln_f")
+    logits = _product(weights, rounding, x, "wte" if a.tied_head else "head")
+    return capped(logits + _bias(weights, "head.bias", a.head_bias), a.logit_cap)
+
+
+def _product(weights: Weights, rounding: Rounding, x: Array, name: str) -> Array:
+    """x Wᵀ"""
+    result: Array = rounding(name, x) @ weights(name).astype(np.float64).T
+    return result
+
+
+def _bias(weights: Weights, name: str, present: bool) -> Array | float:
+    return weights(name).astype(np.float64)[0] if present else 0.0
+
+
+def _norm(a: Architecture, weights: Weights, x: Array, name: str) -> Array:
+    gain = weights(name + ".gain")[0]
+    return NORMS[a.norm](x, gain, _bias(weights, name + ".bias", a.norm_bias), a.norm_epsilon)
 
 
 def smeared(x: Array, gate: Array, scale: float) -> Array:

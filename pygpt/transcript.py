@@ -31,6 +31,7 @@ class Transcript:
         finished: the core's last event has been read.
         cut: a stop string was found; what the core still sends is ignored.
         logits: at the prompt's positions, where asked for: float32 [T, vocab_size].
+        shown: what the request's look asked for.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Transcript:
         self._last: _core.Event | None = None
         self.cut = False
         self.logits: NDArray[np.float32] | None = None
+        self.shown: NDArray[np.float32] | None = None
 
     @property
     def finished(self) -> bool:
@@ -83,6 +85,8 @@ class Transcript:
             raise _ERRORS.get(event.error, Error)(event.message)
         if event.logits is not None:
             self.logits = event.logits
+        if event.shown is not None:
+            self.shown = event.shown
         if event.prompt_logprobs:
             self._prompt_logprobs = _frozen(event.prompt_logprobs)
         if not self.cut:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pygpt.checkpoints.base import Options
 from pygpt.dtypes import DTYPES
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.exporter import export, export_with_report
+from pygpt.file import Contents, write
 from pygpt.model import Model
 from pygpt.parity import ParityError, engine_logits, replay
 from pygpt.tokenizer import Tokenizer
@@ -213,12 +215,41 @@ def test_an_export_whose_replay_fails_leaves_the_old_file(
         return logits, info
 
     monkeypatch.setattr("pygpt.parity.engine_logits", wrong)
-    with pytest.raises(ParityError, match=r"was not written.*the first difference is in") as caught:
+    with pytest.raises(ParityError, match=r"was not written.*every block agrees") as caught:
         export(make(1), tmp_path / "m.pygpt", tokenizer=TOKENIZER)
     assert caught.value.report is not None
     assert not caught.value.report.stored.passed
     assert (tmp_path / "m.pygpt").read_bytes() == old
     assert os.listdir(tmp_path) == ["m.pygpt"]
+
+
+def test_a_tensor_that_changes_on_its_way_to_the_file_is_traced_to_its_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaging(path: Path, contents: Contents, progress: Any = None) -> None:
+        def weights(name: str) -> np.ndarray:
+            return contents.weights(name) * np.float32(1.5 if name == "h.1.attn.qkv" else 1)
+
+        write(path, replace(contents, weights=weights), progress)
+
+    monkeypatch.setattr("pygpt.exporter.write", damaging)
+    message = r"not what was exported.*h\.1 is the first block whose output differs: 0\.\d+ of .* budget of 0"
+    with pytest.raises(ParityError, match=message):
+        export(make(), tmp_path / "m.pygpt", dtype="f32", tokenizer=TOKENIZER)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_block_that_overflows_in_the_engine_is_named(tmp_path: Path) -> None:
+    """What float64 computes and binary32 cannot."""
+    model = make()
+    block = model.get_submodule("blocks.1")
+    with torch.no_grad():
+        block.get_parameter("ln_2.weight").mul_(1e6)
+        block.get_parameter("ffn.up.weight").mul_(1e37)
+        block.get_parameter("ffn.down.weight").mul_(1e-36)
+    with pytest.raises(ParityError, match=r"not finite; h\.1 is the first block whose output is not finite"):
+        export(model, tmp_path / "m.pygpt", dtype="f32", tokenizer=TOKENIZER)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_format_that_loses_too_much_is_refused_with_the_way_out(

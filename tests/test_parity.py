@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from pygpt import _core
 from pygpt.architecture import Architecture
-from pygpt.divergence import first_diverging_layer, first_lossy_layer
+from pygpt.divergence import explain, first_difference, first_lossy_layer
 from pygpt.dtypes import DTYPES
 from pygpt.errors import DeviceError, ModelFileError
 from pygpt.file import Contents, packed, write
@@ -21,6 +22,7 @@ from pygpt.parity import (
     STORED_BUDGET,
     engine_logits,
     file_dtype,
+    known_answers,
     original_budget,
     replay,
     stored_budget,
@@ -168,17 +170,64 @@ def test_one_wrong_tensor_is_found(dtype: str, factor: float, name: str, tmp_pat
     assert not report.passed
 
 
-def test_the_first_layer_that_diverges_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine with a fault in layer 1 of 3, played by a reference whose layer 1 differs."""
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "q4"])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("wpe", "the embedding differs: "),
+        ("h.0.attn.qkv", "h.0 is the first block whose output differs: "),
+        ("h.1.ln_1.gain", "h.1 is the first block whose output differs: "),
+        ("h.2.mlp.down", "h.2 is the first block whose output differs: "),
+        ("ln_f.gain", "the final norm or the head is the first that differs: "),
+    ],
+)
+def test_the_first_layer_that_diverges_is_named(name: str, place: str, dtype: str, tmp_path: Path) -> None:
+    """A tensor that was damaged between the source and the file."""
+    good = contents(dtype=dtype)
+    wrong = {name: good.weights(name) * np.float32(1.4)}
+    bad = replace(good, weights=lambda asked: wrong.get(asked, good.weights(asked)))
+    file = saved(tmp_path / "m.pygpt", bad, answers_of=good)
+    meant = saved(tmp_path / "good.pygpt", good)
+    ids = known(good).prompt
+    positions = choose_positions(len(ids))
+    trace = forward(SMALL, meant.tensor, ids, positions, good.rounding)
+    found = first_difference(file, trace, ids, positions)
+    assert found is not None
+    assert found.startswith(place)
+    assert re.search(r"0\.\d+ of .* against a budget of \d", found)
+    assert first_difference(meant, trace, ids, positions) is None
+    # Alone, the file can only say that its weights are others.
+    answers_of_file = known_answers(file)
+    assert answers_of_file is not None
+    assert "not the weights that its known answers were made from" in explain(file, answers_of_file)
+
+
+def test_a_fault_of_the_engine_is_told_from_one_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine with a fault in h.1, played by a reference whose h.1 differs."""
     from pygpt import divergence
 
     file = saved(tmp_path / "m.pygpt", contents())
 
-    def other(a: Architecture, weights: Any, ids: list[int], **more: Any) -> Trace:
-        return forward(a, lambda name: weights(name) * (1.1 if name == "h.1.mlp.down" else 1.0), ids, **more)
+    def other(a: Architecture, weights: Any, *more: Any) -> Trace:
+        return forward(a, lambda name: weights(name) * (1.1 if name == "h.1.mlp.down" else 1.0), *more)
 
     monkeypatch.setattr(divergence, "forward", other)
-    assert "layer 1" in first_diverging_layer(file, known(contents()).prompt)
+    assert "wrongly here: h.1 is the first block" in explain(file, known(contents()))
+
+
+def test_a_block_that_overflows_is_named(tmp_path: Path) -> None:
+    what = contents()
+    trace = forward(SMALL, what.weights, [1, 2, 3])
+
+    def huge(name: str) -> np.ndarray:
+        return what.weights(name) * np.float32(1e38 if "h.1.mlp" in name else 1)
+
+    (tmp_path / "m.pygpt").touch()
+    write(tmp_path / "m.pygpt", replace(what, weights=huge))
+    found = first_difference(_core.ModelFile(str(tmp_path / "m.pygpt")), trace, [1, 2, 3], [0])
+    assert found == "h.1 is the first block whose output is not finite"
 
 
 def test_the_first_layer_that_a_format_spoils_is_named() -> None:
@@ -187,7 +236,7 @@ def test_the_first_layer_that_a_format_spoils_is_named() -> None:
     rough = forward(
         SMALL, lambda name: what.weights(name) * (1.2 if name == "h.1.mlp.up" else 1.0), [1, 2, 3]
     )
-    assert "after layer 1" in first_lossy_layer(exact, rough, 0.01)
+    assert "after h.1" in first_lossy_layer(exact, rough, 0.01)
     assert "head" in first_lossy_layer(exact, exact, 0.01)
 
 

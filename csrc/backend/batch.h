@@ -10,8 +10,12 @@
 
 namespace pygpt {
 
-/// What a row gives back. Logits come with a token, too.
-enum class Want : uint8_t { nothing, token, logits };
+/// What a row gives back. A token and logits are its entry of Results, and logits come with a token, too. The others
+/// are what it computes on its way; they go to the Look of its sequence.
+enum class Want : uint8_t { nothing, token, logits, states, embedding, attention };
+
+/// Whether a row has an entry of Results.
+constexpr bool is_answered(Want want) { return want == Want::token || want == Want::logits; }
 
 struct Row {
   int32_t token;
@@ -21,10 +25,20 @@ struct Row {
   Want want;
 };
 
+/// Where the rows of a sequence put what they compute on their way, each at its own position. Zeroed before.
+struct Look {
+  float* to = nullptr;  // states: [n_layer + 1, length, d_model] the residual stream behind the embedding and each
+                        // layer; embedding: [length, d_model] that of the last layer, normed; attention: [n_head,
+                        // length, length] the weights that a position (row) gives to those up to itself (column)
+  int64_t length = 0;
+  int32_t layer = 0;  // of attention
+};
+
 /// One sequence as a backend sees it.
 struct SequenceView {
   std::span<const int32_t> pages;
   const Sampler* sampler;  // its rules; null where no row of it wants a token
+  Look look = {};          // where one row of it wants to be looked into, all do, and in the same way
 };
 
 struct Batch {
@@ -37,7 +51,7 @@ struct Plan {
   int max_steps = 1;  // tokens a sequence that the backend may choose before it answers
 };
 
-/// One entry for each row that wants something, in the order of rows. Valid until the next run.
+/// One entry for each row that wants a token or logits, in the order of rows. Valid until the next run.
 struct Results {
   std::vector<int32_t> tokens;    // the chosen token or a Choice; -1 where only logits were wanted
   const float* logits = nullptr;  // [entries, stride], the first vocab_size of each row count

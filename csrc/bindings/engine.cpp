@@ -5,6 +5,8 @@
 #include <pybind11/stl.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "bindings/module.h"
 
 namespace pygpt {
@@ -56,18 +58,27 @@ class TicketHandle {
   std::shared_ptr<Ticket> ticket_;
 };
 
-/// An event with its logits as an array that owns them.
+/// An event with its numbers as arrays that own them.
 struct EventView {
   Event event;
   py::object logits = py::none();
+  py::object shown = py::none();
 };
 
-py::object logits_array(Event& event) {
-  if (event.logits.empty()) return py::none();
-  const auto rows = static_cast<py::ssize_t>(event.logits.size()) / event.logits_width;
-  auto* owned = new std::vector<float>(std::move(event.logits));
+py::object owning_array(std::vector<float>&& values, const std::vector<py::ssize_t>& shape) {
+  if (values.empty()) return py::none();
+  auto* owned = new std::vector<float>(std::move(values));
   const py::capsule owner(owned, [](void* memory) { delete static_cast<std::vector<float>*>(memory); });
-  return py::array_t<float>({rows, static_cast<py::ssize_t>(event.logits_width)}, owned->data(), owner);
+  return py::array_t<float>(shape, owned->data(), owner);
+}
+
+py::object logits_array(Event& event) {
+  const auto rows = static_cast<py::ssize_t>(event.logits.size()) / std::max<int64_t>(event.logits_width, 1);
+  return owning_array(std::move(event.logits), {rows, static_cast<py::ssize_t>(event.logits_width)});
+}
+
+py::object shown_array(Event& event) {
+  return owning_array(std::move(event.shown.values), {event.shown.shape.begin(), event.shown.shape.end()});
 }
 
 /// Waits without the GIL. Not by gil_scoped_release: where the interpreter ends meanwhile, PyEval_RestoreThread ends
@@ -90,7 +101,8 @@ std::vector<EventView> poll(const TicketHandle& ticket, double timeout_s, bool u
   std::vector<EventView> views;
   for (Event& event : events) {
     py::object logits = logits_array(event);
-    views.push_back({std::move(event), std::move(logits)});
+    py::object shown = shown_array(event);
+    views.push_back({std::move(event), std::move(logits), std::move(shown)});
   }
   return views;
 }
@@ -104,6 +116,14 @@ Overflow overflow_of(const std::string& name) {
 
 const char* overflow_name(Overflow overflow) {
   return overflow == Overflow::stop ? "stop" : overflow == Overflow::slide ? "slide" : "shift";
+}
+
+Want look_of(const std::string& name) {
+  if (name == "nothing") return Want::nothing;
+  if (name == "states") return Want::states;
+  if (name == "embedding") return Want::embedding;
+  if (name == "attention") return Want::attention;
+  throw py::value_error("look must be \"nothing\", \"states\", \"embedding\" or \"attention\"");
 }
 
 /// A field of the request's sampling rules as an attribute of the request.
@@ -130,7 +150,9 @@ void bind_request(py::module_& module) {
       .def_readwrite("n_keep", &Request::n_keep)
       .def_readwrite("logprobs", &Request::logprobs)
       .def_readwrite("prompt_logprobs", &Request::prompt_logprobs)
-      .def_readwrite("logits", &Request::logits);
+      .def_readwrite("logits", &Request::logits)
+      .def_property("look", nullptr, [](Request& r, const std::string& name) { r.look = look_of(name); })
+      .def_readwrite("layer", &Request::layer);
   bind_rule(request, "temperature", &SamplingParams::temperature);
   bind_rule(request, "top_k", &SamplingParams::top_k);
   bind_rule(request, "top_k_ties", &SamplingParams::top_k_ties);
@@ -164,6 +186,7 @@ void bind_events(py::module_& module) {
       .def_property_readonly("logprobs", [](const EventView& e) { return e.event.logprobs; })
       .def_property_readonly("prompt_logprobs", [](const EventView& e) { return e.event.prompt_logprobs; })
       .def_readonly("logits", &EventView::logits)
+      .def_readonly("shown", &EventView::shown)
       .def_property_readonly("finish_reason", finish)
       .def_property_readonly("stop_token", [](const EventView& e) { return e.event.stop_token; })
       .def_property_readonly("error", error)

@@ -242,9 +242,10 @@ Floats gate(const Floats& x, const std::string& name, const std::string& isa) {
 
 /// One head: q [rows, d] at the positions after those of k, v [count - rows, ...]: k and v hold `count` positions, row
 /// r of q sees the last `window` of the first count - rows + r + 1 of them; `together` rows are attended in one call.
-/// What lies in the pages behind is `filler`; pages before the windows of a call are not there at all.
+/// What lies in the pages behind is `filler`; pages before the windows of a call are not there at all. `weights`: the
+/// weights [rows, count] instead of what they make of v.
 Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, const std::string& kv_dtype,
-              const std::string& isa, float filler, int together, int64_t window) {
+              const std::string& isa, float filler, int together, int64_t window, bool weights) {
   want(together >= 1 && together <= kAttendRows, "together must be from 1 to the kernel's rows");
   want(window >= 1, "window must be at least 1");
   want(q.ndim() == 2 && k.ndim() == 2 && v.ndim() == 2 && q.shape(1) == k.shape(1) && k.shape(0) == v.shape(0),
@@ -274,7 +275,8 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
                                    memory.back().data() + layout.v_offset(0, 0)});
     }
   }
-  Floats out({q.shape(0), q.shape(1)});
+  Floats out({q.shape(0), weights ? static_cast<py::ssize_t>(count) : q.shape(1)});
+  std::fill_n(out.mutable_data(), out.size(), 0.0f);
   for (py::ssize_t first = 0; first < q.shape(0); first += together) {
     std::vector<const std::byte*> pages = whole;
     const int64_t seen = std::max<int64_t>(count - q.shape(0) + first + 1 - window, 0);
@@ -294,7 +296,7 @@ Floats attend(const Floats& q, const Floats& k, const Floats& v, float scale, co
       args.out[i] = out.mutable_data(first + i, 0);
       args.counts[i] = count - q.shape(0) + first + i + 1;
     }
-    kernels.attend[layout.type](args);
+    (weights ? kernels.attention_weights : kernels.attend)[layout.type](args);
   }
   return out;
 }
@@ -337,7 +339,7 @@ void bind_testing(py::module_& module) {
       py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("attend", &attend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::kw_only(),
              py::arg("kv_dtype") = "f32", py::arg("isa") = "", py::arg("filler") = 0.0f, py::arg("together") = 1,
-             py::arg("window") = std::numeric_limits<int64_t>::max());
+             py::arg("window") = std::numeric_limits<int64_t>::max(), py::arg("weights") = false);
   module.def("quantise", &quantise, py::arg("x"), py::kw_only(), py::arg("isa") = "");
   module.def("choose", &choose_token, py::arg("logits"), py::arg("request"),
              py::arg("output") = std::vector<int32_t>{});

@@ -8,6 +8,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "base/error.h"
 #include "base/machine.h"
+#include "engine/look.h"
 
 namespace pygpt {
 namespace {
@@ -123,8 +124,9 @@ void Engine::check_request(Request& request) const {
             std::isfinite(sampling.frequency_penalty),
         "a sampling parameter is out of range");
   const bool longer = std::ssize(request.prompt) > limits_.context_length;
-  check(!longer || (request.overflow != Overflow::stop && !request.logits && request.prompt_logprobs < 0),
-        "the prompt has ", request.prompt.size(), " tokens, the context ", limits_.context_length);
+  const bool whole = request.logits || request.prompt_logprobs >= 0 || request.look != Want::nothing;
+  check(!longer || (request.overflow != Overflow::stop && !whole), "the prompt has ", request.prompt.size(),
+        " tokens, the context ", limits_.context_length);
   request.n_keep = std::clamp<int64_t>(request.n_keep, 0, limits_.context_length - 1);
   std::ranges::sort(sampling.allowed_token_ids);
   sampling.allowed_token_ids.erase(std::ranges::unique(sampling.allowed_token_ids).begin(),
@@ -133,10 +135,13 @@ void Engine::check_request(Request& request) const {
 
 std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
   for (Request& request : requests) check_request(request);
+  check_looks(requests, file_->config());
   auto ticket = std::make_shared<Ticket>(requests.size());
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (Request& request : requests) {
+    Shown shown = room_for_look(request, file_->config());
     sequences.push_back(std::make_unique<Sequence>(std::move(request), ticket, std::ssize(sequences), limits_));
+    sequences.back()->show_in(std::move(shown));
   }
   {
     const std::lock_guard lock(mutex_);

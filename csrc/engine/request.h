@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/batch.h"
 #include "sampling/logprobs.h"
 #include "sampling/params.h"
 
@@ -26,6 +27,8 @@ struct Request {
   int32_t logprobs = -1;         // -1: none; 0: the chosen token's; k: the k most likely as well
   int32_t prompt_logprobs = -1;  // the same for the prompt's tokens
   bool logits = false;           // of every prompt position
+  Want look = Want::nothing;     // states, embedding or attention of every prompt position; with max_tokens 0 only
+  int32_t layer = 0;             // of attention
   SamplingParams sampling;
 };
 
@@ -38,6 +41,12 @@ enum class Fault { none, numerical, constraint, memory, other };
 
 const char* fault_name(Fault fault);
 
+/// What a request saw of the model's inside, row-major in the shape of its Look.
+struct Shown {
+  std::vector<float> values;
+  std::vector<int64_t> shape;
+};
+
 /// News of one request since the last time.
 struct Event {
   int64_t index = 0;
@@ -46,6 +55,7 @@ struct Event {
   std::vector<TokenLogprobs> prompt_logprobs;
   std::vector<float> logits;  // [prompt, vocab_size]
   int64_t logits_width = 0;
+  Shown shown;  // with the end
   std::optional<Finish> finish;
   std::optional<int32_t> stop_token;
   Fault fault = Fault::none;

@@ -108,7 +108,7 @@ int64_t Scheduler::append_rows(int32_t place, int64_t count) {
 void Scheduler::accept(const Results& results, int32_t vocab_size) {
   size_t answer = 0;
   for (const Row& row : rows_) {
-    if (row.want == Want::nothing) continue;
+    if (!is_answered(row.want)) continue;
     const float* logits = results.logits + static_cast<int64_t>(answer) * results.stride;
     running_[static_cast<size_t>(row.sequence)]->take(row, results.tokens[answer],
                                                       {logits, static_cast<size_t>(vocab_size)});

@@ -44,7 +44,10 @@ void Sequence::append_rows(int64_t count, int32_t place, std::vector<Row>& rows)
   }
 }
 
+Look Sequence::look() { return {shown_.values.data(), prompt_length_, request_.layer}; }
+
 Want Sequence::want_at(int64_t position) const {
+  if (request_.look != Want::nothing) return request_.look;
   const bool last = position + 1 == std::ssize(window_);
   if (last && generates_) return Want::token;
   const bool of_prompt = sampler_.count() == 0;
@@ -121,6 +124,7 @@ void Sequence::finish(Finish finish, Fault fault, std::string_view message) noex
   } catch (const std::bad_alloc&) {
     event_.message = "out of memory";  // short enough to need none
   }
+  if (finish == Finish::length) event_.shown = std::move(shown_);
   event_.finish = finish;
   event_.fault = fault;
   news_ = true;

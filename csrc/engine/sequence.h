@@ -40,7 +40,10 @@ class Sequence {
   /// Appends its next rows, at most `count`, as rows of the batch's sequence `place`.
   void append_rows(int64_t count, int32_t place, std::vector<Row>& rows);
 
-  SequenceView view(const KvCache& cache) const { return {cache.pages(), &sampler_}; }
+  /// Where its rows put what they are to show: memory in the shape of the request's look.
+  void show_in(Shown&& shown) noexcept { shown_ = std::move(shown); }
+
+  SequenceView view(const KvCache& cache) { return {cache.pages(), &sampler_, look()}; }
 
   /// Takes the answer for one row that wanted something.
   void take(const Row& row, int32_t token, std::span<const float> logits);
@@ -67,6 +70,7 @@ class Sequence {
   bool full() const;
   void crop_prompt();
   void stamp();
+  Look look();
 
   Request request_;
   std::shared_ptr<Ticket> ticket_;
@@ -77,6 +81,7 @@ class Sequence {
   int64_t computed_ = 0;         // positions of window_ in the cache
   bool generates_ = false;       // whether it wants tokens at all
   Sampler sampler_;
+  Shown shown_;
   Event event_;  // since the last publish
   bool news_ = false;
   int64_t dropped_ = 0;

@@ -97,6 +97,9 @@ class Request:
         logprobs: -1 none, 0 the chosen token's, k the k most likely as well.
         prompt_logprobs: the same for the prompt's tokens.
         logits: return float32 logits at every prompt position.
+        look: "nothing", or what to show of every prompt position: "states", "embedding" or "attention" of `layer`
+            (csrc/backend/batch.h); with max_tokens 0 and no other wish. Write-only.
+        layer: whose attention.
         temperature ... sample: the sampling rules (csrc/sampling/params.h).
     """
 
@@ -107,6 +110,8 @@ class Request:
     logprobs: int
     prompt_logprobs: int
     logits: bool
+    look: str
+    layer: int
     temperature: float  # 0: greedy
     top_k: int  # 0: off
     top_k_ties: bool
@@ -140,6 +145,7 @@ class Event:
         TokenLogprobs
     ]  # for prompt tokens 1.. (the first has no prediction); once, where asked for
     logits: NDArray[np.float32] | None  # [len(prompt), vocab_size], once, where asked for
+    shown: NDArray[np.float32] | None  # what `look` asked for, with the end
     finish_reason: str | None  # "stop", "length", "cancelled", "error"; None while it runs
     stop_token: int | None  # the stop token id that ended it
     error: (

@@ -51,11 +51,12 @@ def attend(
     filler: float = 0.0,
     together: int = 1,
     window: int = ...,
+    weights: bool = False,
 ) -> Floats:
     """One causal head: q holds the last rows of the positions in k and v; `filler` is what lies in the cache behind them.
 
     `together`: rows that one call attends, 1..6. `window`: positions that a row sees at most; the pages of the cache
-    before the windows are not there.
+    before the windows are not there. `weights`: the softmax [rows, positions] instead of what it makes of v.
     """
 
 def quantise(x: Floats, *, isa: str = "") -> tuple[NDArray[np.int8], Floats, NDArray[np.int32]]:

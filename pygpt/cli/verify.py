@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Verify the file; the exit code. Errors are the caller's to show."""
     from pygpt.cli.export import parity_table
     from pygpt.cli.inspect import open_model_file
-    from pygpt.divergence import first_diverging_layer
+    from pygpt.divergence import explain
     from pygpt.fidelity import open_blobs
     from pygpt.opening import THREADS
     from pygpt.parity import known_answers, replay
@@ -62,6 +62,5 @@ def run(args: argparse.Namespace) -> int:
         print(visible("\n".join(["checksums ok", *table]), sys.stdout.encoding))  # noqa: T201
     known = known_answers(file)
     if report and known and not report.stored.passed:
-        where = first_diverging_layer(file, known.prompt, isa=args.isa, threads=threads)
-        print(f"the engine computes this model wrongly here: {where}", file=sys.stderr)  # noqa: T201
+        print(explain(file, known, isa=args.isa, threads=threads), file=sys.stderr)  # noqa: T201
     return 0 if passed else 1

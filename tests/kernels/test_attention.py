@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from naive_formats import gamma, kv_round_trip
@@ -219,3 +221,37 @@ def test_what_a_later_position_holds_reaches_no_earlier_row(isa: str, kv_dtype: 
         alone = testing.attend(q, k, v, 0.25, kv_dtype=kv_dtype, isa=isa)
         assert np.isfinite(got[:3]).all()
         np.testing.assert_array_equal(got, alone)
+
+
+@pytest.mark.parametrize("count", [1, 31, 40, 257, 600])
+def test_the_weights_are_those_of_the_float64_softmax(
+    isa: str, kv_dtype: str, count: int, rng: Generator
+) -> None:
+    q, k, v = head(rng, min(count, 8), count, 24, 2)
+    got = testing.attend(q, k, v, 0.2, kv_dtype=kv_dtype, isa=isa, together=6, filler=np.nan, weights=True)
+    keys = kv_round_trip(k, kv_dtype).astype(np.float64)
+    for row in range(len(q)):
+        seen = count - len(q) + row + 1
+        scores = np.float32(0.2) * (keys[:seen] @ q[row].astype(np.float64))
+        wanted = np.exp(scores - scores.max())
+        wanted /= wanted.sum()
+        # As above: the chain of the scores, twice; exponentials, sums and merges.
+        magnitude = 0.2 * (np.abs(keys[:seen]) @ np.abs(q[row]))
+        off = 2 * gamma(24 + 4) * magnitude.max() + gamma(24 + 3 * np.ptp(scores)) + gamma(2 * seen + 6)
+        assert (np.abs(got[row, :seen] - wanted) <= 2 * off * wanted + 1e-30).all()
+        assert not got[row, seen:].any()
+
+
+@pytest.mark.parametrize("window", [1, 20, 50, 270, 1000])
+@pytest.mark.parametrize("together", [1, 6])
+def test_weights_times_values_are_the_attention(
+    isa: str, kv_dtype: str, together: int, window: int, rng: Generator
+) -> None:
+    q, k, v = head(rng, 7, 300, 24)
+    how: dict[str, Any] = {"kv_dtype": kv_dtype, "isa": isa, "window": window}
+    weights = testing.attend(q, k, v, 0.2, together=together, weights=True, **how)
+    np.testing.assert_array_equal(weights, testing.attend(q, k, v, 0.2, weights=True, **how))
+    assert (np.count_nonzero(weights, axis=1) == np.minimum(np.arange(294, 301), window)).all()
+    attended = testing.attend(q, k, v, 0.2, **how)
+    values = kv_round_trip(v, kv_dtype).astype(np.float64)
+    np.testing.assert_allclose(weights.astype(np.float64) @ values, attended, atol=1e-5)

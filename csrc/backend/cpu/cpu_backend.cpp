@@ -71,7 +71,7 @@ void CpuBackend::clear_page(int32_t page) {
 }
 
 void CpuBackend::run(const Batch& batch, const Plan&, Results& results) {
-  const auto outputs = std::ranges::count_if(batch.rows, [](const Row& row) { return row.want != Want::nothing; });
+  const auto outputs = std::ranges::count_if(batch.rows, [](const Row& row) { return is_answered(row.want); });
   if (outputs > logits_.rows()) {  // of the two the one that is replaced last, should memory run out between them
     // Grown when first needed: most callers never want the logits of a whole prompt.
     last_ = Activations(outputs, config_.d_model, file_->quantised());

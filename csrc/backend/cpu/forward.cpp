@@ -14,7 +14,9 @@ Forward::Forward(CpuBackend& backend, const Batch& batch, Results& results)
       rows_(std::ssize(batch.rows)),
       workers_(backend.team_.size()) {
   for (int64_t row = 0; row < rows_; ++row) {
-    if (batch.rows[static_cast<size_t>(row)].want != Want::nothing) outputs_.push_back(row);
+    const Want want = batch.rows[static_cast<size_t>(row)].want;
+    if (is_answered(want)) outputs_.push_back(row);
+    if (want == Want::states || want == Want::embedding) shown_.push_back(row);
   }
   for (const SequenceView& sequence : batch.sequences) {
     auto& pages = pages_.emplace_back();
@@ -36,6 +38,7 @@ void Forward::operator()(int worker) const noexcept {
   Team& team = backend_.team_;
   embed(worker);
   team.barrier();
+  show_states(0, worker);
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     attend(layer, worker);
     team.barrier();
@@ -45,7 +48,9 @@ void Forward::operator()(int worker) const noexcept {
     team.barrier();
     contract(layer, worker);
     team.barrier();
+    show_states(layer + 1, worker);
   }
+  show_embeddings(worker);
   if (outputs_.empty()) return;
   head(worker);
   team.barrier();
@@ -182,6 +187,7 @@ void Forward::attend_part(int64_t layer, const Range& run, int64_t group, int64_
     args.counts[i] = batch_.rows[static_cast<size_t>(row)].position + 1;
   }
   backend_.kernels_.attend[layout.type](args);
+  show_attention(layer, run, first, group, args);
 }
 
 /// x += heads Wproj^T
@@ -260,7 +266,7 @@ void Forward::contract(int64_t layer, int worker) const noexcept {
   if (config_.layer_lambdas || config_.backout_layer) leave(layer, panels);
 }
 
-/// logits = norm(x) Whead^T, softly capped if the model does, for the rows that want something
+/// logits = norm(x) Whead^T, softly capped if the model does, for the rows that want a token or logits
 void Forward::head(int worker) const noexcept {
   const Weights& weights = backend_.weights_;
   Activations& last = backend_.last_;

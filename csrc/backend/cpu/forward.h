@@ -30,6 +30,12 @@ class Forward {
   void head(int worker) const noexcept;
   void choose_tokens(int worker) const noexcept;
 
+  // For rows that are looked into; nothing to do for the others.
+  void show_states(int64_t state, int worker) const noexcept;
+  void show_embeddings(int worker) const noexcept;
+  void show_attention(int64_t layer, const Range& run, int64_t first_pair, int64_t group,
+                      AttendArgs& args) const noexcept;
+
   void attend_own_heads(int64_t layer, int worker, const Input& normed) const noexcept;
   void attend_shared_heads(int64_t layer, int worker, const Input& normed) const noexcept;
   void append_row(int64_t layer, int64_t row, int64_t group, int worker) const noexcept;
@@ -63,7 +69,8 @@ class Forward {
   int64_t rows_;
   int workers_;
   std::vector<Range> runs_;       // rows of one sequence that follow each other, few enough to attend
-  std::vector<int64_t> outputs_;  // rows that want something
+  std::vector<int64_t> outputs_;  // rows that want a token or logits
+  std::vector<int64_t> shown_;    // rows that want states or an embedding
   std::vector<std::vector<const std::byte*>> pages_;  // by sequence: where its pages lie
 };
 

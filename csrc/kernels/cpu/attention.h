@@ -225,5 +225,41 @@ void attend(const AttendArgs& args) noexcept {
   attend_exactly<Kv, kAttendRows>(args);
 }
 
+/// The weights of one row: its partials, as attend merges them, say how large the whole is; then each is made anew.
+template <class Kv>
+inline void weigh_row(const AttendArgs& row) {
+  Scores weights[1];
+  Softmax whole;
+  const int64_t begin = beginning(row, 0);
+  const int64_t origin = begin / kPartialRows * kPartialRows;
+  const auto span_at = [&](int64_t first) {
+    const int64_t left = row.counts[0] - first;
+    return Span<Kv>{row, first, left < kPartialRows ? left : kPartialRows, begin > first ? begin - first : 0};
+  };
+  const auto partial = [&](const Span<Kv>& span) {
+    score_all<Kv, 1>(span, weights);
+    return exponentiate(span, weights[0], span.start, span.count);
+  };
+  for (int64_t first = origin; first < row.counts[0]; first += kPartialRows)
+    merge(whole, partial(span_at(first)), nullptr, 0, first == origin, nullptr);
+  for (int64_t first = origin; first < row.counts[0]; first += kPartialRows) {
+    const Span<Kv> span = span_at(first);
+    const float scale = exp_scalar(partial(span).largest - whole.largest) / whole.sum;
+    for (int64_t i = span.start; i < span.count; ++i) row.out[0][first + i] = weights[0][i] * scale;
+  }
+}
+
+template <class Kv>
+void attention_weights(const AttendArgs& args) noexcept {
+  for (int r = 0; r < args.rows; ++r) {
+    AttendArgs row = args;
+    row.rows = 1;
+    row.q[0] = args.q[r];
+    row.out[0] = args.out[r];
+    row.counts[0] = args.counts[r];
+    weigh_row<Kv>(row);
+  }
+}
+
 }  // namespace
 }  // namespace pygpt

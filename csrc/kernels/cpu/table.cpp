@@ -38,6 +38,7 @@ constexpr KernelTable make_table(FormatList<Formats...>, FormatList<Kvs...>) {
       .soft_cap = soft_cap,
       .append = {append<Kvs>...},
       .attend = {attend<Kvs>...},
+      .attention_weights = {attention_weights<Kvs>...},
       .exp = apply<vec_exp>,
       .probe = kProbes,
   };

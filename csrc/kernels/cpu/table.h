@@ -127,6 +127,9 @@ struct KernelTable {
   void (*soft_cap)(float* x, int64_t count, float cap) noexcept;  // cap * tanh(x / cap); count: a multiple of 16
   void (*append[KvTypes::kCount])(const AppendArgs&) noexcept;
   void (*attend[KvTypes::kCount])(const AttendArgs&) noexcept;
+  /// The softmax alone: out[r], [counts[r]], is what attend weighs each position with; positions before the window are
+  /// left as they are. Does not look at v.
+  void (*attention_weights[KvTypes::kCount])(const AttendArgs&) noexcept;
   void (*exp)(float* x, int64_t count) noexcept;  // count: a multiple of 16; for tests
   ProbeTable probe;
 };

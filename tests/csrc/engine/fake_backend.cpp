@@ -88,7 +88,7 @@ void FakeBackend::run(const Batch& batch, const Plan& plan, Results& results) {
     Share& share = shares[batch.sequences[static_cast<size_t>(row.sequence)].pages[0]];
     if (share.rows++ == 0) share.first = row.position;
     share.token = share.token || row.want == Want::token;
-    if (row.want == Want::nothing) continue;
+    if (!is_answered(row.want)) continue;
     const int32_t token = next_token(window(batch, row), options_.vocab_size);
     // A stride wider than the vocabulary, and logits that tell which row they are of.
     for (int32_t id = 0; id < options_.vocab_size + 3; ++id)

@@ -98,6 +98,8 @@ std::vector<Request> requests() {
   made[1].max_tokens = 30;
   made[2].logits = true;
   made[2].prompt_logprobs = 1;
+  made.push_back({.prompt = prompt_of(20), .max_tokens = 0, .look = Want::states});
+  made.push_back({.prompt = prompt_of(40), .max_tokens = 0, .look = Want::attention});
   return made;
 }
 

@@ -30,6 +30,7 @@ void complete() {
     for (const auto entry : table->activate) all = all && entry != nullptr;
     for (const auto entry : table->append) all = all && entry != nullptr;
     for (const auto entry : table->attend) all = all && entry != nullptr;
+    for (const auto entry : table->attention_weights) all = all && entry != nullptr;
     expect(all, table->isa);
   }
 }
