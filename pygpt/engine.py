@@ -9,13 +9,16 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from pygpt.async_calls import AsyncCalls
+from pygpt.asynchronous import Switchboard
 from pygpt.blobs import file_tokenizer
 from pygpt.chat import ChatTemplate
 from pygpt.completion import Completion, Score
+from pygpt.deadline import Deadline
 from pygpt.errors import EngineClosedError, ForkedEngineError, InvalidRequestError, NumericalError
 from pygpt.opening import absolute, describe, open_core, open_file, recorded_defaults
 from pygpt.params import SamplingParams
-from pygpt.requests import Facts, Prompt, Prompts, build, listed
+from pygpt.requests import Facts, Prompt, Prompts, build, grouped, listed, one_prompt
 from pygpt.scoring import scored
 from pygpt.stream import TextStream, read
 
@@ -31,7 +34,7 @@ POLL_S = 0.05  # how long the core is waited for in one go: Ctrl-C is seen in be
 Messages = Sequence[Mapping[str, str]]
 
 
-class Engine:
+class Engine(AsyncCalls):
     """A model file, opened and ready to generate. Any number of threads may use one engine at once.
 
     Args:
@@ -40,6 +43,9 @@ class Engine:
         threads: workers, or None: PYGPT_THREADS, else chosen from the CPUs that this process may use.
         max_context: tokens of prompt and completion at most, or None: the model's own context.
         kv_dtype: type of the KV cache: "auto", "f32", "f16", "bf16", "int8".
+        max_running: sequences (samples of prompts) that run at once at most, or None: 64. The others wait,
+            and start in the order in which they came.
+        max_waiting: how many sequences may wait beyond those, or None: any number.
         mmap: map the file (it must not be truncated while open; replacing it by export is safe), or read it.
             A file of up to 64 MiB is always read.
         verify: "full" checks every checksum, "header" the header's, "off" none; "auto" is full up to 64 MB.
@@ -63,6 +69,8 @@ class Engine:
         threads: int | None = None,
         max_context: int | None = None,
         kv_dtype: Literal["auto", "f32", "f16", "bf16", "int8"] = "auto",
+        max_running: int | None = None,
+        max_waiting: int | None = None,
         mmap: bool = True,
         verify: Literal["auto", "full", "header", "off"] = "auto",
     ) -> None:
@@ -70,6 +78,7 @@ class Engine:
         self._file_options = {"mmap": mmap, "verify": verify}
         self._core_options: dict[str, Any] = {
             "device": device, "threads": threads, "max_context": max_context, "kv_dtype": kv_dtype,
+            "max_running": max_running, "max_waiting": max_waiting,
         }  # fmt: skip
         self._pid = os.getpid()
         self._closed = False
@@ -79,6 +88,7 @@ class Engine:
         defaults = recorded_defaults(file)
         self._core = open_core(file, **self._core_options)
         self._info = describe(file, self._core)
+        self._board = Switchboard(self._submit, self._take)
         self._facts = Facts(file.config, defaults, self._info["context_length"], self.tokenizer)
 
     @overload
@@ -94,11 +104,17 @@ class Engine:
         self, prompt: Prompts, params: SamplingParams | None = ..., **keywords: Any
     ) -> list[Completion]: ...
     def generate(
-        self, prompt: Prompt | Prompts, params: SamplingParams | None = None, **keywords: Any
+        self,
+        prompt: Prompt | Prompts,
+        params: SamplingParams | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Any,
     ) -> Any:
         """Continue a prompt (a text, bytes or token ids), or each of a list of prompts, in one batch.
 
-        Keywords are the fields of `SamplingParams`, on top of `params`.
+        Keywords are the fields of `SamplingParams`, on top of `params`. After `timeout` seconds, waiting
+        included, what still runs is ended.
 
         Returns:
             A Completion for one prompt, and a list in the prompts' order for a list of them. With n above 1,
@@ -108,25 +124,35 @@ class Engine:
             InvalidRequestError: a parameter or prompt that cannot be used. An unknown keyword is a TypeError
             too. ContextLengthError: more tokens than the context, where on_overflow is "stop" or "error".
             NumericalError: the weights made no finite number.
+            DeadlineExceeded: `timeout` ran out; its `completions` have what was written until then.
+            OverloadedError: more sequences than may wait; none of these has been started.
             EngineClosedError, ForkedEngineError, OutOfMemory
         """
+        deadline = Deadline(timeout)
         prompts, many = listed(prompt)
         chosen = SamplingParams.from_keywords(keywords, params)
-        grouped = _grouped(self._complete(prompts, chosen), chosen.n)
-        return grouped if many else grouped[0]
+        found = grouped(self._complete(prompts, chosen, (), deadline), chosen.n)
+        return found if many else found[0]
 
     __call__ = generate
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None, **keywords: Any) -> TextStream:
+    def stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Any,
+    ) -> TextStream:
         """As `generate` for one prompt, in pieces as they come. With n above 1 a piece says whose it is:
         `sample`.
 
-        The generation runs from here on; closing or losing the stream cancels it. Raises as `generate` does.
+        The generation runs from here on; closing or losing the stream cancels it. Raises as `generate` does;
+        DeadlineExceeded behind the last piece.
         """
-        prompts, many = listed(prompt)
-        if many:
-            raise InvalidRequestError("prompt", "a stream takes one prompt; open one stream for each")
-        return self._stream(prompts[0], SamplingParams.from_keywords(keywords, params))
+        deadline = Deadline(timeout)
+        chosen = SamplingParams.from_keywords(keywords, params)
+        return self._stream(one_prompt(prompt), chosen, (), deadline)
 
     def chat(
         self,
@@ -135,6 +161,7 @@ class Engine:
         *,
         user: str | None = None,
         assistant: str | None = None,
+        timeout: float | None = None,
         **keywords: Any,
     ) -> Any:
         """The answer to a conversation, written down by the model's own template. Returns as `generate` does.
@@ -147,10 +174,10 @@ class Engine:
             InvalidRequestError: messages that are none, or a model without a chat template. See also
                 `generate`.
         """
-        template = self._template()
+        deadline, template = Deadline(timeout), self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
         chosen = SamplingParams.from_keywords(keywords, params)
-        return _grouped(self._complete([ids], chosen, template.stop), chosen.n)[0]
+        return grouped(self._complete([ids], chosen, template.stop, deadline), chosen.n)[0]
 
     def chat_stream(
         self,
@@ -159,12 +186,13 @@ class Engine:
         *,
         user: str | None = None,
         assistant: str | None = None,
+        timeout: float | None = None,
         **keywords: Any,
     ) -> TextStream:
         """As `chat`, in pieces as they come."""
-        template = self._template()
+        deadline, template = Deadline(timeout), self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
-        return self._stream(ids, SamplingParams.from_keywords(keywords, params), template.stop)
+        return self._stream(ids, SamplingParams.from_keywords(keywords, params), template.stop, deadline)
 
     def score(self, texts: Prompts) -> list[Score]:
         """Log-probability of each text (or list of token ids) under the model, in nats.
@@ -195,7 +223,7 @@ class Engine:
         asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
         requests, transcripts = build([ids], asked, self._facts)
         requests[0].prompt_logprobs, requests[0].logits = -1, True
-        self._run(requests, transcripts, until_done=True)
+        self._run(requests, transcripts, Deadline(None), until_done=True)
         logits = transcripts[0].logits
         if logits is None:
             raise EngineClosedError("the engine was closed before the logits were there")
@@ -247,25 +275,39 @@ class Engine:
         return self.chat_template
 
     def _complete(
-        self, prompts: Sequence[object], params: SamplingParams, stops: Sequence[str] = ()
+        self,
+        prompts: Sequence[object],
+        params: SamplingParams,
+        stops: Sequence[str] = (),
+        deadline: Deadline | None = None,
     ) -> list[Completion]:
+        deadline = deadline or Deadline(None)
         requests, transcripts = build(prompts, params, self._facts, stops)
         # Stop strings are found on this side, so with them the tokens are wanted as they come; else once, at
         # the end.
-        self._run(requests, transcripts, until_done=not (params.stop or stops))
+        self._run(requests, transcripts, deadline, until_done=not (params.stop or stops))
+        deadline.check(transcripts)
         return [each.completion() for each in transcripts]
 
-    def _stream(self, prompt: object, params: SamplingParams, stops: Sequence[str] = ()) -> TextStream:
+    def _stream(
+        self, prompt: object, params: SamplingParams, stops: Sequence[str], deadline: Deadline
+    ) -> TextStream:
         requests, transcripts = build([prompt], params, self._facts, stops)
-        return TextStream(self._poll, self._submit(requests), transcripts)
+        ticket = self._submit(requests, timeout_s=deadline.left_s())
+        return TextStream(self._poll, ticket, transcripts, deadline)
 
     def _run(
-        self, requests: Sequence[_core.Request], transcripts: Sequence[Transcript], *, until_done: bool
+        self,
+        requests: Sequence[_core.Request],
+        transcripts: Sequence[Transcript],
+        deadline: Deadline,
+        *,
+        until_done: bool,
     ) -> None:
         """Run requests to their end; whatever interrupts it, Ctrl-C too, cancels them."""
         if not requests:
             return
-        ticket = self._submit(requests)
+        ticket = self._submit(requests, timeout_s=deadline.left_s())
         try:
             while not all(each.finished for each in transcripts):
                 read(self._poll(ticket, until_done=until_done), ticket, transcripts)
@@ -273,13 +315,20 @@ class Engine:
             ticket.cancel()
             raise
 
-    def _submit(self, requests: Sequence[_core.Request]) -> _core.Ticket:
+    def _submit(self, requests: Sequence[_core.Request], **how: Any) -> _core.Ticket:
         self._check_usable()
-        return self._core.submit(requests)
+        return self._core.submit(requests, **how)
 
     def _poll(self, ticket: _core.Ticket, *, until_done: bool = False) -> list[_core.Event]:
         self._check_usable()
-        events = ticket.poll(POLL_S, until_done)
+        return self._checked(ticket.poll(POLL_S, until_done))
+
+    def _take(self, ticket: _core.Ticket) -> list[_core.Event]:
+        """What is there already."""
+        self._check_usable()
+        return self._checked(ticket.poll(0))
+
+    def _checked(self, events: list[_core.Event]) -> list[_core.Event]:
         if any(event.finish_reason == "cancelled" for event in events):
             self._check_usable()  # cancelled by close(): an error, not a short text
         return events
@@ -292,13 +341,6 @@ class Engine:
             )
         if self._closed:
             raise EngineClosedError("this engine was closed; open another Engine")
-
-
-def _grouped(completions: list[Completion], n: int) -> list[Any]:
-    """One entry a prompt: its completion, or the list of its n samples."""
-    if n == 1:
-        return list(completions)
-    return [completions[first : first + n] for first in range(0, len(completions), n)]
 
 
 def _reopen(path: str | bytes, options: Mapping[str, Any]) -> Engine:

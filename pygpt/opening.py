@@ -41,7 +41,14 @@ def open_file(path: str | bytes, *, mmap: bool, verify: str) -> _core.ModelFile:
 
 
 def open_core(
-    file: _core.ModelFile, *, device: str, threads: int | None, max_context: int | None, kv_dtype: str
+    file: _core.ModelFile,
+    *,
+    device: str,
+    threads: int | None,
+    max_context: int | None,
+    kv_dtype: str,
+    max_running: int | None = None,
+    max_waiting: int | None = None,
 ) -> _core.Engine:
     """The core's engine on a file, with PYGPT_THREADS and PYGPT_ISA where nothing else is said."""
     _check_device(device)
@@ -52,6 +59,8 @@ def open_core(
         isa=os.environ.get("PYGPT_ISA", ""),
         kv_dtype=KV_DTYPES.check("kv_dtype", kv_dtype),
         max_context=0 if max_context is None else longest.check("max_context", max_context),
+        max_running=0 if max_running is None else Integer(1, 4096).check("max_running", max_running),
+        max_waiting=-1 if max_waiting is None else Integer(0, 2**31 - 1).check("max_waiting", max_waiting),
     )
 
 

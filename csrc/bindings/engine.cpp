@@ -181,10 +181,11 @@ void bind_events(py::module_& module) {
 
 std::unique_ptr<EngineHandle> open_engine(std::shared_ptr<ModelFile> file, int threads, std::string isa,
                                           std::string kv_dtype, int64_t max_context, int64_t prefill_chunk,
-                                          int64_t max_running) {
+                                          int64_t max_running, int64_t max_waiting) {
   const py::gil_scoped_release release;
-  return std::make_unique<EngineHandle>(std::move(file), EngineOptions{threads, std::move(isa), std::move(kv_dtype),
-                                                                       max_context, prefill_chunk, max_running});
+  return std::make_unique<EngineHandle>(
+      std::move(file), EngineOptions{threads, std::move(isa), std::move(kv_dtype), max_context, prefill_chunk,
+                                     max_running, max_waiting});
 }
 
 py::dict info_of(const EngineHandle& handle) {
@@ -200,13 +201,16 @@ py::dict info_of(const EngineHandle& handle) {
   info["kv_pages"] = backend.page_capacity;
   info["prefill_chunk"] = engine->prefill_chunk();
   info["max_running"] = engine->max_running();
+  info["max_waiting"] =
+      engine->max_waiting() < 0 ? py::object(py::none()) : py::object(py::int_(engine->max_waiting()));
   return info;
 }
 
-TicketHandle submit(const EngineHandle& handle, std::vector<Request> requests) {
+TicketHandle submit(const EngineHandle& handle, std::vector<Request> requests, std::optional<double> timeout_s,
+                    std::shared_ptr<Bell> bell, int64_t id, bool until_done) {
   const auto engine = handle.get();
   const py::gil_scoped_release release;
-  return TicketHandle(engine->submit(std::move(requests)));
+  return TicketHandle(engine->submit(std::move(requests), {timeout_s, std::move(bell), id, until_done}));
 }
 
 }  // namespace
@@ -214,11 +218,17 @@ TicketHandle submit(const EngineHandle& handle, std::vector<Request> requests) {
 void bind_engine(py::module_& module) {
   bind_request(module);
   bind_events(module);
+  py::class_<Bell, std::shared_ptr<Bell>>(module, "Bell")
+      .def(py::init<>())
+      .def("fileno", &Bell::descriptor)
+      .def("take", &Bell::take)
+      .def("resume", &Bell::resume);
   py::class_<EngineHandle>(module, "Engine")
       .def(py::init(&open_engine), py::arg("file"), py::kw_only(), py::arg("threads") = 0, py::arg("isa") = "",
            py::arg("kv_dtype") = "auto", py::arg("max_context") = 0, py::arg("prefill_chunk") = 0,
-           py::arg("max_running") = 0)
-      .def("submit", &submit, py::arg("requests"))
+           py::arg("max_running") = 0, py::arg("max_waiting") = -1)
+      .def("submit", &submit, py::arg("requests"), py::kw_only(), py::arg("timeout_s") = py::none(),
+           py::arg("bell") = py::none(), py::arg("id") = 0, py::arg("until_done") = false)
       .def("close", &EngineHandle::close)
       .def_property_readonly("info", &info_of);
 }

@@ -66,6 +66,7 @@ Engine::Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& optio
   limits_ = {options.max_context > 0 ? options.max_context : config.context_length,
              static_cast<int32_t>(config.vocab_size)};
   chunk_ = std::min(options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultChunk, limits_.context_length);
+  max_waiting_ = std::max<int64_t>(options.max_waiting, -1);
   max_running_ = std::min<int64_t>(options.max_running > 0 ? options.max_running : kDefaultRunning, 4096);
   make_backend(options);
   scheduler_ = std::make_unique<Scheduler>(*backend_, Scheduler::Limits{chunk_, max_running_});
@@ -131,12 +132,30 @@ void Engine::check_request(Request& request) const {
                                    sampling.allowed_token_ids.end());
 }
 
-std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
+/// Counted from the submit on and not from when the engine's thread sees them, so that the bound is exact.
+std::vector<Place> Engine::take_places(size_t count) {
+  std::vector<Place> places;
+  places.reserve(count);
+  const std::lock_guard lock(mutex_);
+  const int64_t taken = taken_;
+  if (max_waiting_ >= 0 && taken + static_cast<int64_t>(count) > max_running_ + max_waiting_) {
+    throw Overloaded(join("the engine has ", taken, " sequences and was asked for ", count, " more; it runs ",
+                          max_running_, " at once and lets ", max_waiting_,
+                          " wait: try again later, or open it with a larger max_waiting"));
+  }
+  for (size_t i = 0; i < count; ++i) places.emplace_back(taken_);
+  return places;
+}
+
+std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests, Waiting waiting) {
   for (Request& request : requests) check_request(request);
-  auto ticket = std::make_shared<Ticket>(requests.size());
+  std::vector<Place> places = take_places(requests.size());
+  auto ticket = std::make_shared<Ticket>(requests.size(), std::move(waiting));
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (Request& request : requests) {
-    sequences.push_back(std::make_unique<Sequence>(std::move(request), ticket, std::ssize(sequences), limits_));
+    const size_t index = sequences.size();
+    sequences.push_back(std::make_unique<Sequence>(std::move(request), ticket, static_cast<int64_t>(index), limits_,
+                                                   std::move(places[index])));
   }
   {
     const std::lock_guard lock(mutex_);

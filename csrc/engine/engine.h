@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -21,6 +22,7 @@ struct EngineOptions {
   int64_t max_context = 0;    // 0: the model's
   int64_t prefill_chunk = 0;  // 0: chosen
   int64_t max_running = 0;    // 0: chosen
+  int64_t max_waiting = -1;   // sequences beyond those that run; -1: any number
 };
 
 /// Runs requests on one model. Its thread is the team's worker 0; it sleeps while there is nothing to do.
@@ -35,8 +37,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  /// Throws EngineClosed; Error for a request that would read or write out of bounds.
-  std::shared_ptr<Ticket> submit(std::vector<Request> requests);
+  /// Takes all of the requests, behind those that came before, or none. Throws EngineClosed; Overloaded; Error for a
+  /// request that would read or write out of bounds.
+  std::shared_ptr<Ticket> submit(std::vector<Request> requests, Waiting waiting = {});
 
   void close();
 
@@ -44,10 +47,12 @@ class Engine {
   int64_t context_length() const noexcept { return limits_.context_length; }
   int64_t prefill_chunk() const noexcept { return chunk_; }
   int64_t max_running() const noexcept { return max_running_; }
+  int64_t max_waiting() const noexcept { return max_waiting_; }
 
  private:
   void make_backend(const EngineOptions& options);
   void check_request(Request& request) const;
+  std::vector<Place> take_places(size_t count);
   void run_loop() noexcept;
   bool wait_for_work();
   void admit();
@@ -58,6 +63,8 @@ class Engine {
   SequenceLimits limits_{};
   int64_t chunk_ = 0;
   int64_t max_running_ = 0;
+  int64_t max_waiting_ = -1;
+  std::atomic<int64_t> taken_ = 0;  // sequences that have not ended
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Scheduler> scheduler_;
 

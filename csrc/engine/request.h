@@ -34,7 +34,7 @@ enum class Finish { stop, length, cancelled, error };
 const char* finish_name(Finish finish);
 
 /// Why a request ended in an error: decides the class of the exception.
-enum class Fault { none, numerical, constraint, memory, other };
+enum class Fault { none, numerical, constraint, memory, deadline, other };
 
 const char* fault_name(Fault fault);
 

@@ -18,22 +18,20 @@ void Scheduler::add(std::vector<std::unique_ptr<Sequence>>& sequences) {
 }
 
 bool Scheduler::next(Batch& batch) {
-  drop_cancelled();
+  drop_unwanted();
   start_waiting();
   collect_rows();
   batch = {rows_, views_};
   return !rows_.empty();
 }
 
-void Scheduler::drop_cancelled() {
-  for (auto& sequence : running_) {
-    if (sequence->cancelled()) sequence->finish(Finish::cancelled);
-  }
+void Scheduler::drop_unwanted() {
+  const auto now = Sequence::Clock::now();
+  for (auto& sequence : running_) sequence->stop_if_unwanted(now);
   retire();
   for (auto& sequence : waiting_) {
-    if (!sequence->cancelled()) continue;
-    sequence->finish(Finish::cancelled);
-    sequence->publish();
+    sequence->stop_if_unwanted(now);
+    sequence->publish();  // only an end is news of one that waits
   }
   std::erase_if(waiting_, [](const auto& sequence) { return sequence->finished(); });
 }

@@ -26,7 +26,8 @@ class Scheduler {
 
   bool idle() const { return waiting_.empty() && running_.empty(); }
 
-  /// Lets go of cancelled sequences, starts those that fit, and makes the next batch. False if nothing is to be run.
+  /// Lets go of sequences that are cancelled or late, starts those that fit, and makes the next batch. False if nothing
+  /// is to be run.
   bool next(Batch& batch);
 
   /// Hands the answers of the batch to their sequences, and frees what the finished ones held.
@@ -36,7 +37,7 @@ class Scheduler {
   void finish_all(Finish finish, Fault fault, std::string_view message) noexcept;
 
  private:
-  void drop_cancelled();
+  void drop_unwanted();
   void start_waiting();
   bool start(Sequence& sequence);
   bool clear_pages(Sequence& sequence, int64_t positions);

@@ -5,11 +5,13 @@
 
 namespace pygpt {
 
-Sequence::Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits)
+Sequence::Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits,
+                   Place place)
     : request_(std::move(request)),
       ticket_(std::move(ticket)),
       index_(index),
       limits_(limits),
+      place_(std::move(place)),
       window_(request_.prompt),
       sampler_(request_.sampling, limits.vocab_size, request_.prompt),
       submitted_(Clock::now()) {
@@ -126,6 +128,11 @@ void Sequence::finish(Finish finish, Fault fault, std::string_view message) noex
   news_ = true;
 }
 
+void Sequence::stop_if_unwanted(Clock::time_point now) noexcept {
+  if (ticket_->cancelled(index_)) return finish(Finish::cancelled);
+  if (ticket_->late(now)) finish(Finish::error, Fault::deadline, "the request's time ran out");
+}
+
 void Sequence::stamp() {
   using Seconds = std::chrono::duration<double>;
   const auto now = Clock::now();
@@ -141,6 +148,7 @@ void Sequence::publish() {
   if (!news_) return;
   const auto ended = event_.finish;
   stamp();
+  if (ended) place_ = {};  // before its caller hears of it, who may ask for more at once
   ticket_->publish(std::move(event_));
   event_ = {};
   event_.index = index_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/batch.h"
+#include "engine/place.h"
 #include "engine/request.h"
 #include "engine/ticket.h"
 #include "model/kv_cache.h"
@@ -23,7 +24,8 @@ class Sequence {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits);
+  Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits,
+           Place place = {});
 
   /// Positions that it will need in the cache, at most.
   int64_t positions_needed() const;
@@ -49,7 +51,9 @@ class Sequence {
   void finish(Finish finish, Fault fault = Fault::none, std::string_view message = "") noexcept;
 
   bool finished() const { return event_.finish.has_value(); }
-  bool cancelled() const { return ticket_->cancelled(index_); }
+
+  /// Ends it where its caller has cancelled it or its time is over.
+  void stop_if_unwanted(Clock::time_point now) noexcept;
   void started() { started_ = Clock::now(); }
 
   /// Hands over the news of this step, if there are any. Throws std::bad_alloc unless it has ended by a fault or was
@@ -72,6 +76,7 @@ class Sequence {
   std::shared_ptr<Ticket> ticket_;
   int64_t index_;
   SequenceLimits limits_;
+  Place place_;
   std::vector<int32_t> window_;  // the tokens of the context: prompt and output, less what was dropped
   int64_t prompt_length_ = 0;    // of the prompt that is read, in tokens
   int64_t computed_ = 0;         // positions of window_ in the cache
