@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from pygpt import prefix_file
 from pygpt.async_calls import AsyncCalls
 from pygpt.asynchronous import Switchboard
 from pygpt.blobs import file_tokenizer
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from pygpt import _core
     from pygpt.transcript import Transcript
 
-POLL_S = 0.05  # how long the core is waited for in one go: Ctrl-C is seen in between
+# How long the core is waited for in one go. In between the main thread, and no other, sees Ctrl-C.
+POLL_S, MAIN_POLL_S = 0.05, 0.01
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -46,6 +49,8 @@ class Engine(AsyncCalls):
         max_running: sequences (samples of prompts) that run at once at most, or None: 64. The others wait,
             and start in the order in which they came.
         max_waiting: how many sequences may wait beyond those, or None: any number.
+        prefix_cache: whether the beginning of a prompt that was read before is not computed again. No bit of
+            any result depends on it; `Usage.cached_tokens` counts.
         mmap: map the file (it must not be truncated while open; replacing it by export is safe), or read it.
             A file of up to 64 MiB is always read.
         verify: "full" checks every checksum, "header" the header's, "off" none; "auto" is full up to 64 MB.
@@ -71,6 +76,7 @@ class Engine(AsyncCalls):
         kv_dtype: Literal["auto", "f32", "f16", "bf16", "int8"] = "auto",
         max_running: int | None = None,
         max_waiting: int | None = None,
+        prefix_cache: bool = True,
         mmap: bool = True,
         verify: Literal["auto", "full", "header", "off"] = "auto",
     ) -> None:
@@ -78,7 +84,7 @@ class Engine(AsyncCalls):
         self._file_options = {"mmap": mmap, "verify": verify}
         self._core_options: dict[str, Any] = {
             "device": device, "threads": threads, "max_context": max_context, "kv_dtype": kv_dtype,
-            "max_running": max_running, "max_waiting": max_waiting,
+            "max_running": max_running, "max_waiting": max_waiting, "prefix_cache": prefix_cache,
         }  # fmt: skip
         self._pid = os.getpid()
         self._closed = False
@@ -231,6 +237,35 @@ class Engine(AsyncCalls):
             raise NumericalError("the model's logits are not finite: its weights are damaged or too large")
         return logits
 
+    def save_prefix(self, path: str | PathLike[str], prompt: Prompt) -> int:
+        """Write what reading a prompt leaves in the cache to a file, for `load_prefix`; the number of tokens.
+
+        The file is replaced whole or not at all. It belongs to this model, `kv_dtype`, instruction set and
+        version of pygpt.
+
+        Raises:
+            InvalidRequestError, ContextLengthError: see `generate`; or the engine has no prefix cache.
+            OSError
+        """
+        asked = SamplingParams(max_tokens=0, on_overflow="stop")
+        (read,) = self._complete([prompt], asked)
+        pages = self._core.save_prefix(read.prompt_token_ids)
+        prefix_file.write(path, self._info, read.prompt_token_ids, pages)
+        return len(read.prompt_token_ids)
+
+    def load_prefix(self, path: str | PathLike[str]) -> list[int]:
+        """Read what `save_prefix` wrote into the cache; the prompt's token ids. Prompts that begin with them
+        are then not computed from their start.
+
+        Raises:
+            ModelFileError: the file is damaged, or belongs to another model or engine.
+            OSError, OutOfMemory
+        """
+        self._check_usable()
+        ids, pages = prefix_file.read(path, self._info)
+        self._core.load_prefix(ids, pages)
+        return ids
+
     @property
     def info(self) -> dict[str, Any]:
         """The file, the architecture (`config`), recorded `defaults`, `provenance`, and how the engine runs
@@ -321,7 +356,8 @@ class Engine(AsyncCalls):
 
     def _poll(self, ticket: _core.Ticket, *, until_done: bool = False) -> list[_core.Event]:
         self._check_usable()
-        return self._checked(ticket.poll(POLL_S, until_done))
+        main = threading.current_thread() is threading.main_thread()
+        return self._checked(ticket.poll(MAIN_POLL_S if main else POLL_S, until_done))
 
     def _take(self, ticket: _core.Ticket) -> list[_core.Event]:
         """What is there already."""

@@ -106,7 +106,9 @@ class Transcript:
             logprobs=None if self._params.logprobs is None else self._logprobs,
             prompt_token_ids=self._prompt_ids,
             prompt_logprobs=self._prompt_logprobs,
-            usage=Usage(len(self._prompt_ids) - dropped, len(self._token_ids), dropped),
+            usage=Usage(
+                len(self._prompt_ids) - dropped, len(self._token_ids), dropped, self._last.cached_tokens
+            ),
             timings=Timings(self._last.queue_s, self._last.prefill_s, self._last.decode_s),
             seed=self._seed,
             sample=self._sample,

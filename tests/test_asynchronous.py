@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -388,3 +391,15 @@ def test_first_come_first_served(small_model: Path) -> None:
     with Engine(small_model, max_running=1) as engine:
         run(work())
     assert ended == list(range(30))
+
+
+def test_the_example_of_the_docs_runs(small_model: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "serving.md").read_text("utf-8")
+    block = re.search(r"<!-- run -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    code = block[1].replace("docs.pygpt", str(small_model))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=WATCHDOG_S, check=True
+    )
+    assert done.stdout
+    assert not done.stderr

@@ -2,8 +2,10 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <future>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -23,6 +25,7 @@ struct EngineOptions {
   int64_t prefill_chunk = 0;  // 0: chosen
   int64_t max_running = 0;    // 0: chosen
   int64_t max_waiting = -1;   // sequences beyond those that run; -1: any number
+  bool prefix_cache = true;   // what has been read is not read again
 };
 
 /// Runs requests on one model. Its thread is the team's worker 0; it sleeps while there is nothing to do.
@@ -41,6 +44,11 @@ class Engine {
   /// request that would read or write out of bounds.
   std::shared_ptr<Ticket> submit(std::vector<Request> requests, Waiting waiting = {});
 
+  /// What the cache holds of a prompt that has been read, and back again into the cache of this or a like engine.
+  /// Waits for the end of the running step. Throws EngineClosed; Error, OutOfMemory: see Reuse.
+  std::vector<std::byte> save_prefix(std::vector<int32_t> tokens);
+  void load_prefix(std::vector<int32_t> tokens, std::span<const std::byte> bytes);
+
   void close();
 
   const Backend::Info& info() const noexcept { return backend_->info(); }
@@ -51,9 +59,12 @@ class Engine {
 
  private:
   void make_backend(const EngineOptions& options);
+  void start_thread();
   void check_request(Request& request) const;
   std::vector<Place> take_places(size_t count);
   void run_loop() noexcept;
+  void between_steps(std::packaged_task<void()> errand);
+  void run_errands();
   bool wait_for_work();
   void admit();
   void step(Results& results);
@@ -71,6 +82,7 @@ class Engine {
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::vector<std::unique_ptr<Sequence>> inbox_;
+  std::vector<std::packaged_task<void()>> errands_;  // for the engine's thread, which alone knows the cache
   bool closing_ = false;
   std::mutex close_mutex_;
   std::thread thread_;  // last: it uses everything above

@@ -51,6 +51,7 @@ struct Event {
   Fault fault = Fault::none;
   std::string message;
   int64_t prompt_tokens_dropped = 0;
+  int64_t cached_tokens = 0;  // of the prompt, not computed for this request
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;

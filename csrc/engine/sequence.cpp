@@ -33,6 +33,22 @@ int64_t Sequence::positions_needed() const {
   return open ? limits_.context_length : std::min(limits_.context_length, prompt_length_ + request_.max_tokens);
 }
 
+bool Sequence::stays_in_place() const {
+  return request_.overflow == Overflow::stop || request_.max_tokens < 0 ||
+         request_.max_tokens <= limits_.context_length - prompt_length_;
+}
+
+void Sequence::skip_to(int64_t positions) {
+  cached_ += positions - computed_;
+  computed_ = positions;
+}
+
+int64_t Sequence::answers_in(int64_t count) const {
+  int64_t answers = 0;
+  for (int64_t i = 0; i < count; ++i) answers += want_at(computed_ + i) != Want::nothing;
+  return answers;
+}
+
 void Sequence::append_rows(int64_t count, int32_t place, std::vector<Row>& rows) {
   const int64_t end = computed_ + std::min(count, rows_waiting());
   for (; computed_ < end; ++computed_) {
@@ -139,6 +155,7 @@ void Sequence::stamp() {
   const bool ran = started_ != Clock::time_point{};
   const bool chose = prefilled_ != Clock::time_point{};
   event_.prompt_tokens_dropped = dropped_;
+  event_.cached_tokens = cached_;
   event_.queue_s = Seconds((ran ? started_ : now) - submitted_).count();
   event_.prefill_s = ran ? Seconds((chose ? prefilled_ : now) - started_).count() : 0;
   event_.decode_s = chose ? Seconds(now - prefilled_).count() : 0;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -60,8 +61,25 @@ class Sequence {
   /// cancelled, and has then kept them.
   void publish();
 
+  /// The tokens of the context so far; the cache holds the first computed() of them.
+  std::span<const int32_t> window() const { return window_; }
+  int64_t computed() const { return computed_; }
+
+  /// Whether it reads its prompt and wants nothing of the rows before the last.
+  bool may_skip() const { return sampler_.count() == 0 && !request_.logits && request_.prompt_logprobs < 0; }
+
+  /// Whether a token never moves to another position: it ends before it outgrows the context.
+  bool stays_in_place() const;
+
+  /// Its cache holds the first `positions` now, without its doing.
+  void skip_to(int64_t positions);
+
+  /// Of its next `count` rows, those that want something.
+  int64_t answers_in(int64_t count) const;
+
   KvCache cache;
   int64_t cleared_pages = 0;  // of the cache, from the first on
+  int64_t kept_pages = 0;     // the same: those that others may find
 
  private:
   Want want_at(int64_t position) const;
@@ -80,6 +98,7 @@ class Sequence {
   std::vector<int32_t> window_;  // the tokens of the context: prompt and output, less what was dropped
   int64_t prompt_length_ = 0;    // of the prompt that is read, in tokens
   int64_t computed_ = 0;         // positions of window_ in the cache
+  int64_t cached_ = 0;           // of the prompt, those that others had computed
   bool generates_ = false;       // whether it wants tokens at all
   Sampler sampler_;
   Event event_;  // since the last publish

@@ -147,6 +147,7 @@ class Event:
     )  # "numerical": NumericalError; "constraint": the rules forbid every token; "memory": OutOfMemory; "deadline": its time ran out; "other": Error
     message: str
     prompt_tokens_dropped: int
+    cached_tokens: int
     queue_s: float
     prefill_s: float
     decode_s: float
@@ -194,6 +195,7 @@ class Engine:
         prefill_chunk: int = 0,  # rows of a prompt in one step; 0: chosen
         max_running: int = 0,  # sequences at once; 0: chosen
         max_waiting: int = -1,  # sequences beyond those; -1: any number
+        prefix_cache: bool = True,  # what has been read is not read again
     ) -> None: ...
     def submit(
         self,
@@ -208,8 +210,12 @@ class Engine:
 
         With a bell nobody waits in poll: the bell lists `id` when there are news, with `until_done` at the end of all.
         """
+    def save_prefix(self, tokens: Sequence[int]) -> bytes:
+        """The cache's pages of a prompt that has been read. Error: they are not there any more."""
+    def load_prefix(self, tokens: Sequence[int], bytes: bytes) -> None:
+        """Put pages back. Error: they have another size, or there is no room. OutOfMemory"""
     def close(self) -> None:
         """Cancel what runs, stop the threads, free the memory. Idempotent."""
     @property
     def info(self) -> dict[str, Any]:
-        """threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, prefill_chunk, max_running, max_waiting"""
+        """threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, kv_page_tokens, prefill_chunk, max_running, max_waiting"""

@@ -32,6 +32,7 @@ _COMMANDS = {
     "inspect": "show what a .pygpt file is",
     "verify": "check a .pygpt file and replay its known answers",
     "bench": "measure the machine, and a model on it",
+    "doctor": "show what pygpt finds here, for a bug report",
 }
 _DESCRIPTION = """\
 You trained a GPT in PyTorch; now run it: fast, light, exactly, without PyTorch.

@@ -173,8 +173,8 @@ void running() {
   }
   expect(count > 100, join("only ", count, " allocations"));
 }
-const Test running_test{"each allocation of running requests may fail", running<OneFault>};
-const Test famine_test{"from any allocation on, all that the engine asks for may fail", running<Famine>};
+const Test running_test{"D1: each allocation of running requests may fail", running<OneFault>};
+const Test famine_test{"D1: from any allocation on, all that the engine asks for may fail", running<Famine>};
 
 void closing() {
   const auto file = model();
@@ -190,7 +190,7 @@ void closing() {
     }
   }
 }
-const Test closing_test{"an engine without memory can be closed", closing};
+const Test closing_test{"D1: an engine without memory can be closed", closing};
 
 void opening() {
   const TemporaryFolder folder;
@@ -209,7 +209,7 @@ void opening() {
   }
   expect(count > 100, join("only ", count, " allocations"));
 }
-const Test opening_test{"each allocation of opening a file and an engine may fail", opening};
+const Test opening_test{"D1: each allocation of opening a file and an engine may fail", opening};
 
 }  // namespace
 }  // namespace pygpt::test
