@@ -1,4 +1,4 @@
-"""Engines and processes: fork, spawn, exits, interpreters (rows E7, E8, E10-E12)."""
+"""Engines and processes: fork, spawn, exits, interpreters (rows E7, E8, E10, E11)."""
 
 from __future__ import annotations
 
@@ -122,23 +122,3 @@ def test_E11_a_process_ends_whatever_is_still_open(small_model: Path, code: str)
         assert (done.returncode, done.stdout) == (3, "")
         assert "Traceback" not in done.stderr
         assert "terminate" not in done.stderr
-
-
-def test_E12_a_sub_interpreter_gets_an_error_and_the_main_one_goes_on(small_model: Path) -> None:
-    code = """
-    import importlib
-    try:
-        interpreters = importlib.import_module('_xxsubinterpreters')
-    except ImportError:
-        interpreters = importlib.import_module('_interpreters')
-    other = interpreters.create()
-    try:
-        failed = interpreters.run_string(other, 'import pygpt._core')
-    except Exception as error:
-        failed = error
-    print('ImportError' in str(failed))
-    interpreters.destroy(other)
-    print(len(engine.generate('a', max_tokens=4).token_ids))
-    """
-    done = in_process(small_model, code)
-    assert done.stdout == "True\n4\n", done.stderr

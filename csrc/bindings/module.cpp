@@ -8,9 +8,6 @@
 
 PYBIND11_MODULE(_core, module) {
   using namespace pygpt;
-  // Where threads come back from waiting without the GIL, they must find the interpreter that they left.
-  if (PyInterpreterState_Get() != PyInterpreterState_Main())
-    throw pybind11::import_error("pygpt's core runs in the main interpreter only, not in a sub-interpreter");
   module.doc() = "The C++ core of pygpt.";
   module.attr("__version__") = PYGPT_VERSION;
   register_errors();

@@ -39,7 +39,7 @@ bool Reuse::start(Sequence& sequence, Sequences running) {
   return true;
 }
 
-void Reuse::catch_up(Sequence& sequence, Sequences running) {
+void Reuse::catch_up(Sequence& sequence, Sequences running) noexcept {
   if (most_kept_ == 0 || !sequence.may_skip()) return;
   try {
     std::vector<int32_t> known = tree_.find(skippable(sequence));
@@ -47,6 +47,8 @@ void Reuse::catch_up(Sequence& sequence, Sequences running) {
     copy_tail(sequence, std::move(known), running);
   } catch (const OutOfMemory&) {
     // No memory for a page to copy into: it reads by itself, and meets the same fault when it gets there.
+  } catch (const std::bad_alloc&) {
+    // It reads by itself.
   }
 }
 

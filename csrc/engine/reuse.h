@@ -25,8 +25,8 @@ class Reuse {
   /// yet. Pages that are only kept never stand in its way. Throws std::bad_alloc.
   bool start(Sequence& sequence, Sequences running);
 
-  /// Gives a sequence that reads its prompt what others have read meanwhile. Throws std::bad_alloc.
-  void catch_up(Sequence& sequence, Sequences running);
+  /// Gives a sequence that reads its prompt what others have read meanwhile, as far as there is memory for it.
+  void catch_up(Sequence& sequence, Sequences running) noexcept;
 
   /// Whether a sequence that could run `rows` had better wait for one that reads the same in this step.
   bool should_follow(const Sequence& sequence, const Sequence& reader, int64_t rows) const;
