@@ -98,6 +98,10 @@ std::vector<Request> requests() {
   made[1].max_tokens = 30;
   made[2].logits = true;
   made[2].prompt_logprobs = 1;
+  for (const size_t like : {0, 2}) {  // the same prompts again, which share and copy pages
+    made.push_back({.prompt = made[like].prompt, .max_tokens = 12});
+    made.back().sampling = {.top_k = 20, .seed = 6};
+  }
   return made;
 }
 
@@ -175,6 +179,39 @@ void running() {
 }
 const Test running_test{"D1: each allocation of running requests may fail", running<OneFault>};
 const Test famine_test{"D1: from any allocation on, all that the engine asks for may fail", running<Famine>};
+
+void prefixes() {
+  const auto file = model();
+  const EngineOptions options{.threads = 2};
+  const auto prompt = prompt_of(37);
+  const auto read = [&](Engine& engine) {
+    static_cast<void>(wait(*engine.submit({{.prompt = prompt, .max_tokens = 0}})));
+  };
+  Engine source(file, options);
+  read(source);
+  const std::vector<std::byte> pages = source.save_prefix(prompt);
+  Engine engine(file, options);
+  bool more = true;
+  int64_t count = 0;
+  for (; more; ++count) {
+    const OneFault fault(count);
+    try {
+      engine.load_prefix(prompt, pages);
+      expect(engine.save_prefix(prompt) == pages, "what was loaded is what was saved");
+    } catch (const std::bad_alloc&) {
+    } catch (const OutOfMemory&) {
+    } catch (const Error&) {  // what could not be loaded cannot be saved
+    }
+    more = OneFault::happened();
+  }
+  expect(count > 10, join("only ", count, " allocations"));
+  engine.load_prefix(prompt, pages);
+  Request request{.prompt = prompt, .max_tokens = 3};
+  request.sampling.temperature = 0;
+  const auto [found, wanted] = std::pair(engine.submit({request}), source.submit({request}));
+  expect_equal(wait(*found)[0].token_ids, wait(*wanted)[0].token_ids);
+}
+const Test prefixes_test{"D1: each allocation of saving and loading a prefix may fail", prefixes};
 
 void closing() {
   const auto file = model();
