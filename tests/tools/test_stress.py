@@ -16,11 +16,11 @@ import stress
 
 def test_a_small_storm_leaves_no_wrong_text(small_model: Path) -> None:
     tally = stress.Tally()
-    with pygpt.Engine(small_model, max_running=8) as engine:
+    with pygpt.Engine(small_model, max_running=8) as engine, stress.threads_for_storms() as pool:
         work = stress.prepare(engine)
-        stress.storm(work, tally, 0, 50)
+        stress.storm(work, tally, pool, 0, 50)
         before = stress.held()
-        stress.storm(work, tally, 50, 250)
+        stress.storm(work, tally, pool, 50, 250)
         after = stress.held()
     assert tally.wrong == []
     assert tally.done + tally.cancelled + tally.late == 300
