@@ -29,6 +29,7 @@ class Usage:
     prompt_tokens_dropped: int = (
         0  # from the start of a prompt that did not fit (on_overflow slide and shift)
     )
+    cached_tokens: int = 0  # of prompt_tokens: not computed for this request, because another had read them
 
     @property
     def total_tokens(self) -> int:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from pygpt import prefix_file
+from pygpt.async_calls import AsyncCalls
+from pygpt.asynchronous import Switchboard
 from pygpt.blobs import file_tokenizer
 from pygpt.chat import ChatTemplate
 from pygpt.completion import Completion, Score
+from pygpt.deadline import Deadline
 from pygpt.errors import EngineClosedError, ForkedEngineError, InvalidRequestError, NumericalError
 from pygpt.inside import WHOLE_PROMPT, Inside
 from pygpt.opening import absolute, describe, open_core, open_file, recorded_defaults
 from pygpt.params import SamplingParams
-from pygpt.requests import Facts, Prompt, Prompts, build, listed
+from pygpt.requests import Facts, Prompt, Prompts, build, grouped, listed, one_prompt
 from pygpt.scoring import scored
 from pygpt.stream import TextStream, read
 
@@ -27,12 +32,13 @@ if TYPE_CHECKING:
     from pygpt import _core
     from pygpt.transcript import Transcript
 
-POLL_S = 0.05  # how long the core is waited for in one go: Ctrl-C is seen in between
+# How long the core is waited for in one go. In between the main thread, and no other, sees Ctrl-C.
+POLL_S, MAIN_POLL_S = 0.05, 0.01
 
 Messages = Sequence[Mapping[str, str]]
 
 
-class Engine(Inside):
+class Engine(AsyncCalls, Inside):
     """A model file, opened and ready to generate. Any number of threads may use one engine at once.
 
     Args:
@@ -41,6 +47,11 @@ class Engine(Inside):
         threads: workers, or None: PYGPT_THREADS, else chosen from the CPUs that this process may use.
         max_context: tokens of prompt and completion at most, or None: the model's own context.
         kv_dtype: type of the KV cache: "auto", "f32", "f16", "bf16", "int8".
+        max_running: sequences (samples of prompts) that run at once at most, or None: 64. The others wait,
+            and start in the order in which they came.
+        max_waiting: how many sequences may wait beyond those, or None: any number.
+        prefix_cache: whether the beginning of a prompt that was read before is not computed again. No bit of
+            any result depends on it; `Usage.cached_tokens` counts.
         mmap: map the file (it must not be truncated while open; replacing it by export is safe), or read it.
             A file of up to 64 MiB is always read.
         verify: "full" checks every checksum, "header" the header's, "off" none; "auto" is full up to 64 MB.
@@ -64,6 +75,9 @@ class Engine(Inside):
         threads: int | None = None,
         max_context: int | None = None,
         kv_dtype: Literal["auto", "f32", "f16", "bf16", "int8"] = "auto",
+        max_running: int | None = None,
+        max_waiting: int | None = None,
+        prefix_cache: bool = True,
         mmap: bool = True,
         verify: Literal["auto", "full", "header", "off"] = "auto",
     ) -> None:
@@ -71,6 +85,7 @@ class Engine(Inside):
         self._file_options = {"mmap": mmap, "verify": verify}
         self._core_options: dict[str, Any] = {
             "device": device, "threads": threads, "max_context": max_context, "kv_dtype": kv_dtype,
+            "max_running": max_running, "max_waiting": max_waiting, "prefix_cache": prefix_cache,
         }  # fmt: skip
         self._pid = os.getpid()
         self._closed = False
@@ -80,6 +95,7 @@ class Engine(Inside):
         defaults = recorded_defaults(file)
         self._core = open_core(file, **self._core_options)
         self._info = describe(file, self._core)
+        self._board = Switchboard(self._submit, self._take)
         self._facts = Facts(file.config, defaults, self._info["context_length"], self.tokenizer)
 
     @overload
@@ -95,11 +111,17 @@ class Engine(Inside):
         self, prompt: Prompts, params: SamplingParams | None = ..., **keywords: Any
     ) -> list[Completion]: ...
     def generate(
-        self, prompt: Prompt | Prompts, params: SamplingParams | None = None, **keywords: Any
+        self,
+        prompt: Prompt | Prompts,
+        params: SamplingParams | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Any,
     ) -> Any:
         """Continue a prompt (a text, bytes or token ids), or each of a list of prompts, in one batch.
 
-        Keywords are the fields of `SamplingParams`, on top of `params`.
+        Keywords are the fields of `SamplingParams`, on top of `params`. After `timeout` seconds, waiting
+        included, what still runs is ended.
 
         Returns:
             A Completion for one prompt, and a list in the prompts' order for a list of them. With n above 1,
@@ -109,25 +131,35 @@ class Engine(Inside):
             InvalidRequestError: a parameter or prompt that cannot be used. An unknown keyword is a TypeError
             too. ContextLengthError: more tokens than the context, where on_overflow is "stop" or "error".
             NumericalError: the weights made no finite number.
+            DeadlineExceeded: `timeout` ran out; its `completions` have what was written until then.
+            OverloadedError: more sequences than may wait; none of these has been started.
             EngineClosedError, ForkedEngineError, OutOfMemory
         """
+        deadline = Deadline(timeout)
         prompts, many = listed(prompt)
         chosen = SamplingParams.from_keywords(keywords, params)
-        grouped = _grouped(self._complete(prompts, chosen), chosen.n)
-        return grouped if many else grouped[0]
+        found = grouped(self._complete(prompts, chosen, (), deadline), chosen.n)
+        return found if many else found[0]
 
     __call__ = generate
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None, **keywords: Any) -> TextStream:
+    def stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Any,
+    ) -> TextStream:
         """As `generate` for one prompt, in pieces as they come. With n above 1 a piece says whose it is:
         `sample`.
 
-        The generation runs from here on; closing or losing the stream cancels it. Raises as `generate` does.
+        The generation runs from here on; closing or losing the stream cancels it. Raises as `generate` does;
+        DeadlineExceeded behind the last piece.
         """
-        prompts, many = listed(prompt)
-        if many:
-            raise InvalidRequestError("prompt", "a stream takes one prompt; open one stream for each")
-        return self._stream(prompts[0], SamplingParams.from_keywords(keywords, params))
+        deadline = Deadline(timeout)
+        chosen = SamplingParams.from_keywords(keywords, params)
+        return self._stream(one_prompt(prompt), chosen, (), deadline)
 
     def chat(
         self,
@@ -136,6 +168,7 @@ class Engine(Inside):
         *,
         user: str | None = None,
         assistant: str | None = None,
+        timeout: float | None = None,
         **keywords: Any,
     ) -> Any:
         """The answer to a conversation, written down by the model's own template. Returns as `generate` does.
@@ -148,10 +181,10 @@ class Engine(Inside):
             InvalidRequestError: messages that are none, or a model without a chat template. See also
                 `generate`.
         """
-        template = self._template()
+        deadline, template = Deadline(timeout), self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
         chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
-        return _grouped(self._complete([ids], chosen, template.stop), chosen.n)[0]
+        return grouped(self._complete([ids], chosen, template.stop, deadline), chosen.n)[0]
 
     def chat_stream(
         self,
@@ -160,13 +193,14 @@ class Engine(Inside):
         *,
         user: str | None = None,
         assistant: str | None = None,
+        timeout: float | None = None,
         **keywords: Any,
     ) -> TextStream:
         """As `chat`, in pieces as they come."""
-        template = self._template()
+        deadline, template = Deadline(timeout), self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
         chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
-        return self._stream(ids, chosen, template.stop)
+        return self._stream(ids, chosen, template.stop, deadline)
 
     def score(self, texts: Prompts) -> list[Score]:
         """Log-probability of each text (or list of token ids) under the model, in nats.
@@ -223,6 +257,35 @@ class Engine(Inside):
             raise NumericalError("the model's logits are not finite: its weights are damaged or too large")
         return logits
 
+    def save_prefix(self, path: str | PathLike[str], prompt: Prompt) -> int:
+        """Write what reading a prompt leaves in the cache to a file, for `load_prefix`; the number of tokens.
+
+        The file is replaced whole or not at all. It belongs to this model, `kv_dtype`, instruction set and
+        version of pygpt.
+
+        Raises:
+            InvalidRequestError, ContextLengthError: see `generate`; or the engine has no prefix cache.
+            OSError
+        """
+        asked = SamplingParams(max_tokens=0, on_overflow="stop")
+        (read,) = self._complete([prompt], asked)
+        pages = self._core.save_prefix(read.prompt_token_ids)
+        prefix_file.write(path, self._info, read.prompt_token_ids, pages)
+        return len(read.prompt_token_ids)
+
+    def load_prefix(self, path: str | PathLike[str]) -> list[int]:
+        """Read what `save_prefix` wrote into the cache; the prompt's token ids. Prompts that begin with them
+        are then not computed from their start.
+
+        Raises:
+            ModelFileError: the file is damaged, or belongs to another model or engine.
+            OSError, OutOfMemory
+        """
+        self._check_usable()
+        ids, pages = prefix_file.read(path, self._info)
+        self._core.load_prefix(ids, pages)
+        return ids
+
     @property
     def info(self) -> dict[str, Any]:
         """The file, the architecture (`config`), recorded `defaults`, `provenance`, and how the engine runs
@@ -267,25 +330,39 @@ class Engine(Inside):
         return self.chat_template
 
     def _complete(
-        self, prompts: Sequence[object], params: SamplingParams, stops: Sequence[str] = ()
+        self,
+        prompts: Sequence[object],
+        params: SamplingParams,
+        stops: Sequence[str] = (),
+        deadline: Deadline | None = None,
     ) -> list[Completion]:
+        deadline = deadline or Deadline(None)
         requests, transcripts = build(prompts, params, self._facts, stops)
         # Stop strings are found on this side, so with them the tokens are wanted as they come; else once, at
         # the end.
-        self._run(requests, transcripts, until_done=not (params.stop or stops))
+        self._run(requests, transcripts, deadline, until_done=not (params.stop or stops))
+        deadline.check(transcripts)
         return [each.completion() for each in transcripts]
 
-    def _stream(self, prompt: object, params: SamplingParams, stops: Sequence[str] = ()) -> TextStream:
+    def _stream(
+        self, prompt: object, params: SamplingParams, stops: Sequence[str], deadline: Deadline
+    ) -> TextStream:
         requests, transcripts = build([prompt], params, self._facts, stops)
-        return TextStream(self._poll, self._submit(requests), transcripts)
+        ticket = self._submit(requests, timeout_s=deadline.left_s())
+        return TextStream(self._poll, ticket, transcripts, deadline)
 
     def _run(
-        self, requests: Sequence[_core.Request], transcripts: Sequence[Transcript], *, until_done: bool
+        self,
+        requests: Sequence[_core.Request],
+        transcripts: Sequence[Transcript],
+        deadline: Deadline | None = None,
+        *,
+        until_done: bool,
     ) -> None:
         """Run requests to their end; whatever interrupts it, Ctrl-C too, cancels them."""
         if not requests:
             return
-        ticket = self._submit(requests)
+        ticket = self._submit(requests, timeout_s=deadline.left_s() if deadline else None)
         try:
             while not all(each.finished for each in transcripts):
                 read(self._poll(ticket, until_done=until_done), ticket, transcripts)
@@ -293,13 +370,21 @@ class Engine(Inside):
             ticket.cancel()
             raise
 
-    def _submit(self, requests: Sequence[_core.Request]) -> _core.Ticket:
+    def _submit(self, requests: Sequence[_core.Request], **how: Any) -> _core.Ticket:
         self._check_usable()
-        return self._core.submit(requests)
+        return self._core.submit(requests, **how)
 
     def _poll(self, ticket: _core.Ticket, *, until_done: bool = False) -> list[_core.Event]:
         self._check_usable()
-        events = ticket.poll(POLL_S, until_done)
+        main = threading.current_thread() is threading.main_thread()
+        return self._checked(ticket.poll(MAIN_POLL_S if main else POLL_S, until_done))
+
+    def _take(self, ticket: _core.Ticket) -> list[_core.Event]:
+        """What is there already."""
+        self._check_usable()
+        return self._checked(ticket.poll(0))
+
+    def _checked(self, events: list[_core.Event]) -> list[_core.Event]:
         if any(event.finish_reason == "cancelled" for event in events):
             self._check_usable()  # cancelled by close(): an error, not a short text
         return events
@@ -312,13 +397,6 @@ class Engine(Inside):
             )
         if self._closed:
             raise EngineClosedError("this engine was closed; open another Engine")
-
-
-def _grouped(completions: list[Completion], n: int) -> list[Any]:
-    """One entry a prompt: its completion, or the list of its n samples."""
-    if n == 1:
-        return list(completions)
-    return [completions[first : first + n] for first in range(0, len(completions), n)]
 
 
 def _reopen(path: str | bytes, options: Mapping[str, Any]) -> Engine:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pygpt.completion import Completion
 
 
 class Error(Exception):
@@ -70,7 +74,19 @@ class Cancelled(Error):
 
 
 class DeadlineExceeded(Error, TimeoutError):
-    """The request's time ran out."""
+    """The request's time ran out.
+
+    Attributes:
+        completions: of every sample of every prompt of the call, in its order: those that were done, and
+            what the others have so far, with the finish_reason "cancelled".
+    """
+
+    def __init__(self, message: str, completions: Sequence[Completion] = ()) -> None:
+        super().__init__(message)
+        self.completions = list(completions)
+
+    def __reduce__(self) -> tuple[type[DeadlineExceeded], tuple[Any, ...]]:
+        return type(self), (str(self), self.completions)
 
 
 class EngineClosedError(Error, RuntimeError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from os import PathLike
@@ -41,7 +43,15 @@ def open_file(path: str | bytes, *, mmap: bool, verify: str) -> _core.ModelFile:
 
 
 def open_core(
-    file: _core.ModelFile, *, device: str, threads: int | None, max_context: int | None, kv_dtype: str
+    file: _core.ModelFile,
+    *,
+    device: str,
+    threads: int | None,
+    max_context: int | None,
+    kv_dtype: str,
+    max_running: int | None = None,
+    max_waiting: int | None = None,
+    prefix_cache: bool = True,
 ) -> _core.Engine:
     """The core's engine on a file, with PYGPT_THREADS and PYGPT_ISA where nothing else is said."""
     _check_device(device)
@@ -52,6 +62,9 @@ def open_core(
         isa=os.environ.get("PYGPT_ISA", ""),
         kv_dtype=KV_DTYPES.check("kv_dtype", kv_dtype),
         max_context=0 if max_context is None else longest.check("max_context", max_context),
+        max_running=0 if max_running is None else Integer(1, 4096).check("max_running", max_running),
+        prefix_cache=Flag().check("prefix_cache", prefix_cache),
+        max_waiting=-1 if max_waiting is None else Integer(0, 2**31 - 1).check("max_waiting", max_waiting),
     )
 
 
@@ -82,9 +95,18 @@ def describe(file: _core.ModelFile, core: _core.Engine) -> dict[str, Any]:
         "config": dict(file.config),
         "defaults": dict(file.defaults),
         "provenance": json_blob(file, "provenance.json", dict) or {},
+        "fingerprint": _fingerprint(file),
         "device": "cpu",
         **core.info,
     }
+
+
+def _fingerprint(file: _core.ModelFile) -> str:
+    """Tells models apart: a hash of the architecture and of the checksums of all weights."""
+    tensors = [
+        (each.name, each.kind, each.format, each.rows, each.cols, each.crc32c) for each in file.tensors
+    ]
+    return hashlib.sha256(json.dumps([dict(file.config), tensors]).encode()).hexdigest()
 
 
 def _check_device(device: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from pygpt import _core
+from pygpt.completion import Completion
 from pygpt.errors import ContextLengthError, InvalidRequestError
 from pygpt.kinds import checked_int, shown
 from pygpt.params import SamplingParams
@@ -53,6 +54,25 @@ def listed(prompt: object) -> tuple[list[Any], bool]:
         isinstance(prompt[0], str | bytes | Sequence) or hasattr(prompt[0], "__len__")
     )
     return (list(prompt), True) if many else ([prompt], False)
+
+
+def one_prompt(prompt: object) -> Any:
+    """The prompt of a stream.
+
+    Raises:
+        InvalidRequestError: it is a list of prompts.
+    """
+    prompts, many = listed(prompt)
+    if many:
+        raise InvalidRequestError("prompt", "a stream takes one prompt; open one stream for each")
+    return prompts[0]
+
+
+def grouped(completions: list[Completion], n: int) -> list[Any]:
+    """One entry a prompt: its completion, or the list of its n samples."""
+    if n == 1:
+        return list(completions)
+    return [completions[first : first + n] for first in range(0, len(completions), n)]
 
 
 def token_ids(prompt: object, facts: Facts) -> list[int]:

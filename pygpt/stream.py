@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from pygpt.completion import TextPiece
+from pygpt.deadline import Deadline
 from pygpt.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -26,10 +27,13 @@ class TextStream(Iterator[TextPiece]):
     Any thread may close it; threads that share one take turns.
     """
 
-    def __init__(self, poll: Poll, ticket: _core.Ticket, transcripts: Sequence[Transcript]) -> None:
+    def __init__(
+        self, poll: Poll, ticket: _core.Ticket, transcripts: Sequence[Transcript], deadline: Deadline
+    ) -> None:
         self._poll = poll
         self._ticket = ticket
         self._transcripts = transcripts
+        self._deadline = deadline
         self._pieces: deque[TextPiece] = deque()
         self._closed = False
         self._turn = threading.Lock()
@@ -38,7 +42,10 @@ class TextStream(Iterator[TextPiece]):
         with self._turn:
             try:
                 while not self._pieces:
-                    if self._closed or all(each.finished for each in self._transcripts):
+                    if self._closed:
+                        raise StopIteration
+                    if all(each.finished for each in self._transcripts):
+                        self._deadline.check(self._transcripts)
                         raise StopIteration
                     self._pieces.extend(read(self._poll(self._ticket), self._ticket, self._transcripts))
                 return self._pieces.popleft()

@@ -30,6 +30,7 @@ class Transcript:
     Attributes:
         finished: the core's last event has been read.
         cut: a stop string was found; what the core still sends is ignored.
+        late: the call's time ran out before the text's end.
         logits: at the prompt's positions, where asked for: float32 [T, vocab_size].
         shown: what the request's look asked for.
     """
@@ -65,6 +66,7 @@ class Transcript:
         self._stop_reason: str | int | None = None
         self._last: _core.Event | None = None
         self.cut = False
+        self.late = False
         self.logits: NDArray[np.float32] | None = None
         self.shown: NDArray[np.float32] | None = None
 
@@ -81,8 +83,8 @@ class Transcript:
         """
         if event.error == "constraint":
             raise self._no_choice(event.message)
-        if event.error is not None:
-            raise _ERRORS.get(event.error, Error)(event.message)
+        if event.error not in (None, "deadline"):
+            raise _ERRORS.get(str(event.error), Error)(event.message)
         if event.logits is not None:
             self.logits = event.logits
         if event.shown is not None:
@@ -108,7 +110,9 @@ class Transcript:
             logprobs=None if self._params.logprobs is None else self._logprobs,
             prompt_token_ids=self._prompt_ids,
             prompt_logprobs=self._prompt_logprobs,
-            usage=Usage(len(self._prompt_ids) - dropped, len(self._token_ids), dropped),
+            usage=Usage(
+                len(self._prompt_ids) - dropped, len(self._token_ids), dropped, self._last.cached_tokens
+            ),
             timings=Timings(self._last.queue_s, self._last.prefill_s, self._last.decode_s),
             seed=self._seed,
             sample=self._sample,
@@ -151,7 +155,9 @@ class Transcript:
             if stop is not None:
                 self._cut_at(stop)
         if not self.cut:
-            self._reason = event.finish_reason  # type: ignore[assignment]  # the core's words are these
+            self.late = event.error == "deadline"
+            reason = "cancelled" if self.late else event.finish_reason
+            self._reason = reason  # type: ignore[assignment]  # the core's words are these
             self._stop_reason = event.stop_token
 
     def _cut_at(self, stop: str) -> None:

@@ -128,7 +128,9 @@ def measure(args: argparse.Namespace) -> dict[str, list[float]]:
             path = pygpt.export(
                 model, Path(folder) / f"{dtype}.pygpt", dtype=dtype, chars=[chr(48 + i) for i in range(65)]
             )
-            contenders[f"pygpt {dtype}"] = engine_run(pygpt.Engine(path, threads=args.threads))
+            contenders[f"pygpt {dtype}"] = engine_run(
+                pygpt.Engine(path, threads=args.threads, prefix_cache=False)
+            )
         results: dict[str, list[float]] = {name: [] for name in contenders}
         for round_ in range(args.rounds + 1):
             for name, run in contenders.items():

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -29,6 +30,16 @@ class Backend {
 
   /// Makes a page ready for its first position: zeroed. Throws OutOfMemory.
   virtual void clear_page(int32_t page) = 0;
+
+  /// Makes a page hold what another holds. Throws OutOfMemory.
+  virtual void copy_page(int32_t from, int32_t to) = 0;
+
+  /// Copies a page's info().page_bytes bytes out, or in. Loading throws OutOfMemory.
+  virtual void save_page(int32_t page, std::byte* to) const = 0;
+  virtual void load_page(int32_t page, const std::byte* from) = 0;
+
+  /// Makes sure that a batch with so many answers can be run. Throws OutOfMemory.
+  virtual void reserve_answers(int64_t count) = 0;
 
   /// Runs every row and answers those that want something. Throws OutOfMemory.
   virtual void run(const Batch& batch, const Plan& plan, Results& results) = 0;

@@ -35,6 +35,12 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
+/// More requests than may wait.
+class Overloaded : public Error {
+ public:
+  using Error::Error;
+};
+
 class EngineClosed : public Error {
  public:
   using Error::Error;

@@ -192,6 +192,7 @@ void bind_events(py::module_& module) {
       .def_property_readonly("error", error)
       .def_property_readonly("message", [](const EventView& e) { return e.event.message; })
       .def_property_readonly("prompt_tokens_dropped", [](const EventView& e) { return e.event.prompt_tokens_dropped; })
+      .def_property_readonly("cached_tokens", [](const EventView& e) { return e.event.cached_tokens; })
       .def_property_readonly("queue_s", [](const EventView& e) { return e.event.queue_s; })
       .def_property_readonly("prefill_s", [](const EventView& e) { return e.event.prefill_s; })
       .def_property_readonly("decode_s", [](const EventView& e) { return e.event.decode_s; });
@@ -204,10 +205,11 @@ void bind_events(py::module_& module) {
 
 std::unique_ptr<EngineHandle> open_engine(std::shared_ptr<ModelFile> file, int threads, std::string isa,
                                           std::string kv_dtype, int64_t max_context, int64_t prefill_chunk,
-                                          int64_t max_running) {
+                                          int64_t max_running, int64_t max_waiting, bool prefix_cache) {
   const py::gil_scoped_release release;
-  return std::make_unique<EngineHandle>(std::move(file), EngineOptions{threads, std::move(isa), std::move(kv_dtype),
-                                                                       max_context, prefill_chunk, max_running});
+  return std::make_unique<EngineHandle>(
+      std::move(file), EngineOptions{threads, std::move(isa), std::move(kv_dtype), max_context, prefill_chunk,
+                                     max_running, max_waiting, prefix_cache});
 }
 
 py::dict info_of(const EngineHandle& handle) {
@@ -221,15 +223,36 @@ py::dict info_of(const EngineHandle& handle) {
   info["weight_bytes"] = backend.weight_bytes;
   info["kv_page_bytes"] = backend.page_bytes;
   info["kv_pages"] = backend.page_capacity;
+  info["kv_page_tokens"] = kPageRows;
   info["prefill_chunk"] = engine->prefill_chunk();
   info["max_running"] = engine->max_running();
+  info["max_waiting"] =
+      engine->max_waiting() < 0 ? py::object(py::none()) : py::object(py::int_(engine->max_waiting()));
   return info;
 }
 
-TicketHandle submit(const EngineHandle& handle, std::vector<Request> requests) {
+TicketHandle submit(const EngineHandle& handle, std::vector<Request> requests, std::optional<double> timeout_s,
+                    std::shared_ptr<Bell> bell, int64_t id, bool until_done) {
   const auto engine = handle.get();
   const py::gil_scoped_release release;
-  return TicketHandle(engine->submit(std::move(requests)));
+  return TicketHandle(engine->submit(std::move(requests), {timeout_s, std::move(bell), id, until_done}));
+}
+
+py::bytes save_prefix(const EngineHandle& handle, std::vector<int32_t> tokens) {
+  const auto engine = handle.get();
+  std::vector<std::byte> bytes;
+  {
+    const py::gil_scoped_release release;
+    bytes = engine->save_prefix(std::move(tokens));
+  }
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+void load_prefix(const EngineHandle& handle, std::vector<int32_t> tokens, const py::bytes& bytes) {
+  const auto engine = handle.get();
+  const std::string_view view = bytes;
+  const py::gil_scoped_release release;
+  engine->load_prefix(std::move(tokens), std::as_bytes(std::span(view)));
 }
 
 }  // namespace
@@ -237,11 +260,19 @@ TicketHandle submit(const EngineHandle& handle, std::vector<Request> requests) {
 void bind_engine(py::module_& module) {
   bind_request(module);
   bind_events(module);
+  py::class_<Bell, std::shared_ptr<Bell>>(module, "Bell")
+      .def(py::init<>())
+      .def("fileno", &Bell::descriptor)
+      .def("take", &Bell::take)
+      .def("resume", &Bell::resume);
   py::class_<EngineHandle>(module, "Engine")
       .def(py::init(&open_engine), py::arg("file"), py::kw_only(), py::arg("threads") = 0, py::arg("isa") = "",
            py::arg("kv_dtype") = "auto", py::arg("max_context") = 0, py::arg("prefill_chunk") = 0,
-           py::arg("max_running") = 0)
-      .def("submit", &submit, py::arg("requests"))
+           py::arg("max_running") = 0, py::arg("max_waiting") = -1, py::arg("prefix_cache") = true)
+      .def("submit", &submit, py::arg("requests"), py::kw_only(), py::arg("timeout_s") = py::none(),
+           py::arg("bell") = py::none(), py::arg("id") = 0, py::arg("until_done") = false)
+      .def("save_prefix", &save_prefix, py::arg("tokens"))
+      .def("load_prefix", &load_prefix, py::arg("tokens"), py::arg("bytes"))
       .def("close", &EngineHandle::close)
       .def_property_readonly("info", &info_of);
 }

@@ -29,6 +29,8 @@ void translate(std::exception_ptr pointer) {
     set_error("OutOfMemory", error.what());
   } catch (const DeviceError& error) {
     set_error("DeviceError", error.what());
+  } catch (const Overloaded& error) {
+    set_error("OverloadedError", error.what());
   } catch (const EngineClosed& error) {
     set_error("EngineClosedError", error.what());
   } catch (const Error& error) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 #include <new>
+#include <system_error>
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/error.h"
@@ -40,8 +41,9 @@ int choose_kv_type(const std::string& name, int weight_format) {
 void check_workspace(int64_t bytes) {
   const int64_t available = available_memory();
   if (bytes <= available / 10 * 9) return;
-  throw OutOfMemory(join("the engine's rows need ", mebibytes(bytes), " MiB, ", mebibytes(available),
-                         " MiB are available: free some memory, or pass a smaller max_context"));
+  throw OutOfMemory(
+      join("the engine's rows need ", mebibytes(bytes), " MiB, ", mebibytes(available),
+           " MiB are available: free some memory, or pass a smaller max_context, max_running or threads"));
 }
 
 /// Pages for as many sequences as may run, or as many as half of the free memory holds; never fewer than one context.
@@ -57,6 +59,12 @@ int64_t choose_pages(int64_t page_bytes, int64_t context, int64_t sequences) {
   return std::clamp(available / 2 / page_bytes, per_sequence, per_sequence * sequences);
 }
 
+/// Pages that stay filled for who may want them again: an engine that serves one at a time must not grow to the size of
+/// one that serves many.
+int64_t choose_kept(int64_t pages, int64_t context) {
+  return std::min(pages, std::max(pages / 8, 2 * pages_for(context)));
+}
+
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& options) : file_(std::move(file)) {
@@ -67,13 +75,24 @@ Engine::Engine(std::shared_ptr<const ModelFile> file, const EngineOptions& optio
   limits_ = {options.max_context > 0 ? options.max_context : config.context_length,
              static_cast<int32_t>(config.vocab_size)};
   chunk_ = std::min(options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultChunk, limits_.context_length);
+  max_waiting_ = std::max<int64_t>(options.max_waiting, -1);
   max_running_ = std::min<int64_t>(options.max_running > 0 ? options.max_running : kDefaultRunning, 4096);
   make_backend(options);
-  scheduler_ = std::make_unique<Scheduler>(*backend_, Scheduler::Limits{chunk_, max_running_});
-  thread_ = std::thread([this] {
-    backend_->enter();
-    run_loop();
-  });
+  const int64_t most_kept = options.prefix_cache ? choose_kept(info().page_capacity, limits_.context_length) : 0;
+  scheduler_ = std::make_unique<Scheduler>(*backend_, Scheduler::Limits{chunk_, max_running_, most_kept});
+  start_thread();
+}
+
+void Engine::start_thread() {
+  try {
+    thread_ = std::thread([this] {
+      backend_->enter();
+      run_loop();
+    });
+  } catch (const std::system_error&) {
+    throw OutOfMemory(join("the system refuses a thread beside the ", info().workers,
+                           " that run already: pass fewer threads, or raise the limit of processes or address space"));
+  }
 }
 
 void Engine::make_backend(const EngineOptions& options) {
@@ -81,10 +100,11 @@ void Engine::make_backend(const EngineOptions& options) {
   const int kv_type = choose_kv_type(options.kv_dtype, weight_format);
   const PageLayout layout(file_->config(), kv_type);
   const auto max_rows = static_cast<int32_t>(chunk_ + max_running_);
-  check_workspace(CpuBackend::workspace_bytes(*file_, max_rows, max_running_));
+  const int workers = choose_workers(options.threads, file_->size());
+  check_workspace(CpuBackend::workspace_bytes(*file_, max_rows, max_running_, workers));
   backend_ = std::make_unique<CpuBackend>(
       file_, CpuOptions{
-                 .workers = choose_workers(options.threads, file_->size()),
+                 .workers = workers,
                  .isa = options.isa,
                  .kv_type = kv_type,
                  .page_capacity = choose_pages(layout.page_bytes, limits_.context_length, max_running_),
@@ -133,14 +153,32 @@ void Engine::check_request(Request& request) const {
                                    sampling.allowed_token_ids.end());
 }
 
-std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
+/// Counted from the submit on and not from when the engine's thread sees them, so that the bound is exact.
+std::vector<Place> Engine::take_places(size_t count) {
+  std::vector<Place> places;
+  places.reserve(count);
+  const std::lock_guard lock(mutex_);
+  const int64_t taken = taken_;
+  if (max_waiting_ >= 0 && taken + static_cast<int64_t>(count) > max_running_ + max_waiting_) {
+    throw Overloaded(join("the engine has ", taken, " sequences and was asked for ", count, " more; it runs ",
+                          max_running_, " at once and lets ", max_waiting_,
+                          " wait: try again later, or open it with a larger max_waiting"));
+  }
+  for (size_t i = 0; i < count; ++i) places.emplace_back(taken_);
+  return places;
+}
+
+std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests, Waiting waiting) {
   for (Request& request : requests) check_request(request);
   check_looks(requests, file_->config());
-  auto ticket = std::make_shared<Ticket>(requests.size());
+  std::vector<Place> places = take_places(requests.size());
+  auto ticket = std::make_shared<Ticket>(requests.size(), std::move(waiting));
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (Request& request : requests) {
+    const size_t index = sequences.size();
     Shown shown = room_for_look(request, file_->config());
-    sequences.push_back(std::make_unique<Sequence>(std::move(request), ticket, std::ssize(sequences), limits_));
+    sequences.push_back(std::make_unique<Sequence>(std::move(request), ticket, static_cast<int64_t>(index), limits_,
+                                                   std::move(places[index])));
     sequences.back()->show_in(std::move(shown));
   }
   {
@@ -152,12 +190,50 @@ std::shared_ptr<Ticket> Engine::submit(std::vector<Request> requests) {
   return ticket;
 }
 
+std::vector<std::byte> Engine::save_prefix(std::vector<int32_t> tokens) {
+  std::vector<std::byte> bytes;
+  between_steps(std::packaged_task<void()>([&] { bytes = scheduler_->reuse().save(tokens); }));
+  return bytes;
+}
+
+void Engine::load_prefix(std::vector<int32_t> tokens, std::span<const std::byte> bytes) {
+  check(!tokens.empty() && std::ssize(tokens) <= limits_.context_length, "the prefix does not fit into the context");
+  for (const int32_t id : tokens) check(id >= 0 && id < limits_.vocab_size, "the prefix holds the token ", id);
+  between_steps(std::packaged_task<void()>([&] { scheduler_->reuse().load(tokens, bytes); }));
+}
+
+/// Has the engine's thread do something, and waits for it.
+void Engine::between_steps(std::packaged_task<void()> errand) {
+  std::future<void> done = errand.get_future();
+  {
+    const std::lock_guard lock(mutex_);
+    if (closing_) throw EngineClosed("the engine was closed");
+    errands_.push_back(std::move(errand));
+  }
+  arrived_.notify_all();
+  try {
+    done.get();
+  } catch (const std::future_error&) {
+    throw EngineClosed("the engine was closed");
+  }
+}
+
+void Engine::run_errands() {
+  std::vector<std::packaged_task<void()>> errands;
+  {
+    const std::lock_guard lock(mutex_);
+    errands.swap(errands_);
+  }
+  for (auto& errand : errands) errand();  // what it throws, its caller gets
+}
+
 void Engine::run_loop() noexcept {
   use_exact_arithmetic();
   Results results;
   while (wait_for_work()) {
     try {
       admit();
+      run_errands();
       step(results);
     } catch (const OutOfMemory& error) {
       finish_all(Finish::error, Fault::memory, error.what());
@@ -169,12 +245,14 @@ void Engine::run_loop() noexcept {
     }
   }
   finish_all(Finish::cancelled, Fault::none, "");
+  const std::lock_guard lock(mutex_);
+  errands_.clear();  // their callers hear that nobody will do them
 }
 
 /// Sleeps while there is nothing to do. False when the engine closes.
 bool Engine::wait_for_work() {
   std::unique_lock lock(mutex_);
-  if (scheduler_->idle()) arrived_.wait(lock, [&] { return closing_ || !inbox_.empty(); });
+  if (scheduler_->idle()) arrived_.wait(lock, [&] { return closing_ || !inbox_.empty() || !errands_.empty(); });
   return !closing_;
 }
 

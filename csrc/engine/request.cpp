@@ -18,6 +18,7 @@ const char* fault_name(Fault fault) {
     case Fault::numerical: return "numerical";
     case Fault::constraint: return "constraint";
     case Fault::memory: return "memory";
+    case Fault::deadline: return "deadline";
     case Fault::other: return "other";
   }
   return "?";

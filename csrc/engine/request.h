@@ -37,7 +37,7 @@ enum class Finish { stop, length, cancelled, error };
 const char* finish_name(Finish finish);
 
 /// Why a request ended in an error: decides the class of the exception.
-enum class Fault { none, numerical, constraint, memory, other };
+enum class Fault { none, numerical, constraint, memory, deadline, other };
 
 const char* fault_name(Fault fault);
 
@@ -61,6 +61,7 @@ struct Event {
   Fault fault = Fault::none;
   std::string message;
   int64_t prompt_tokens_dropped = 0;
+  int64_t cached_tokens = 0;  // of the prompt, not computed for this request
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;

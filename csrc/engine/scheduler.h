@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "engine/reuse.h"
 #include "engine/sequence.h"
 
 namespace pygpt {
@@ -15,8 +16,9 @@ namespace pygpt {
 class Scheduler {
  public:
   struct Limits {
-    int64_t chunk;        // rows of prompts in one step
-    int64_t max_running;  // sequences at once
+    int64_t chunk;          // rows of prompts in one step
+    int64_t max_running;    // sequences at once
+    int64_t most_kept = 0;  // pages that are kept for later while nobody uses them; 0: nothing is shared
   };
 
   Scheduler(Backend& backend, const Limits& limits);
@@ -26,33 +28,40 @@ class Scheduler {
 
   bool idle() const { return waiting_.empty() && running_.empty(); }
 
-  /// Lets go of cancelled sequences, starts those that fit, and makes the next batch. False if nothing is to be run.
+  /// Lets go of sequences that are cancelled or late, starts those that fit, and makes the next batch. False if nothing
+  /// is to be run.
   bool next(Batch& batch);
 
   /// Hands the answers of the batch to their sequences, and frees what the finished ones held.
   void accept(const Results& results, int32_t vocab_size);
 
+  Reuse& reuse() noexcept { return reuse_; }
+
   /// Ends every sequence by an error or a cancellation. Needs no memory; where there is none, the last tokens get lost.
   void finish_all(Finish finish, Fault fault, std::string_view message) noexcept;
 
  private:
-  void drop_cancelled();
+  void drop_unwanted();
   void start_waiting();
-  bool start(Sequence& sequence);
-  bool clear_pages(Sequence& sequence, int64_t positions);
+  bool have_memory(Sequence& sequence, int64_t rows) noexcept;
   void collect_rows();
+  bool should_follow(const Sequence& sequence, int64_t rows) const;
   void sort_readers();
   int64_t append_rows(int32_t place, int64_t count);
-  void retire();
+  void retire() noexcept;
 
   Backend& backend_;
   Limits limits_;
   PagePool pool_;
+  Reuse reuse_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;
   std::vector<Row> rows_;
   std::vector<SequenceView> views_;
-  std::vector<int32_t> readers_;  // places in running_ of who has more than one row to run, whose turn it is first
+  std::vector<int32_t> readers_;    // places in running_ of who has more than one row to run, whose turn it is first
+  std::vector<int32_t> reading_;    // of readers_, those that have rows in this batch
+  std::vector<int32_t> following_;  // and those that wait for one of these
+  int64_t answers_ = 0;             // rows of this batch that want something
   uint64_t turn_ = 0;
 };
 

@@ -5,11 +5,13 @@
 
 namespace pygpt {
 
-Sequence::Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits)
+Sequence::Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits,
+                   Place place)
     : request_(std::move(request)),
       ticket_(std::move(ticket)),
       index_(index),
       limits_(limits),
+      place_(std::move(place)),
       window_(request_.prompt),
       sampler_(request_.sampling, limits.vocab_size, request_.prompt),
       submitted_(Clock::now()) {
@@ -29,6 +31,22 @@ void Sequence::crop_prompt() {
 int64_t Sequence::positions_needed() const {
   const bool open = request_.max_tokens < 0 || request_.max_tokens > limits_.context_length;
   return open ? limits_.context_length : std::min(limits_.context_length, prompt_length_ + request_.max_tokens);
+}
+
+bool Sequence::stays_in_place() const {
+  return request_.overflow == Overflow::stop || request_.max_tokens < 0 ||
+         request_.max_tokens <= limits_.context_length - prompt_length_;
+}
+
+void Sequence::skip_to(int64_t positions) {
+  cached_ += positions - computed_;
+  computed_ = positions;
+}
+
+int64_t Sequence::answers_in(int64_t count) const {
+  int64_t answers = 0;
+  for (int64_t i = 0; i < count; ++i) answers += is_answered(want_at(computed_ + i));
+  return answers;
 }
 
 void Sequence::append_rows(int64_t count, int32_t place, std::vector<Row>& rows) {
@@ -130,12 +148,18 @@ void Sequence::finish(Finish finish, Fault fault, std::string_view message) noex
   news_ = true;
 }
 
+void Sequence::stop_if_unwanted(Clock::time_point now) noexcept {
+  if (ticket_->cancelled(index_)) return finish(Finish::cancelled);
+  if (ticket_->late(now)) finish(Finish::error, Fault::deadline, "the request's time ran out");
+}
+
 void Sequence::stamp() {
   using Seconds = std::chrono::duration<double>;
   const auto now = Clock::now();
   const bool ran = started_ != Clock::time_point{};
   const bool chose = prefilled_ != Clock::time_point{};
   event_.prompt_tokens_dropped = dropped_;
+  event_.cached_tokens = cached_;
   event_.queue_s = Seconds((ran ? started_ : now) - submitted_).count();
   event_.prefill_s = ran ? Seconds((chose ? prefilled_ : now) - started_).count() : 0;
   event_.decode_s = chose ? Seconds(now - prefilled_).count() : 0;
@@ -145,6 +169,7 @@ void Sequence::publish() {
   if (!news_) return;
   const auto ended = event_.finish;
   stamp();
+  if (ended) place_ = {};  // before its caller hears of it, who may ask for more at once
   ticket_->publish(std::move(event_));
   event_ = {};
   event_.index = index_;

@@ -2,10 +2,12 @@
 
 #include <chrono>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "backend/batch.h"
+#include "engine/place.h"
 #include "engine/request.h"
 #include "engine/ticket.h"
 #include "model/kv_cache.h"
@@ -23,7 +25,8 @@ class Sequence {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits);
+  Sequence(Request request, std::shared_ptr<Ticket> ticket, int64_t index, const SequenceLimits& limits,
+           Place place = {});
 
   /// Positions that it will need in the cache, at most.
   int64_t positions_needed() const;
@@ -52,15 +55,36 @@ class Sequence {
   void finish(Finish finish, Fault fault = Fault::none, std::string_view message = "") noexcept;
 
   bool finished() const { return event_.finish.has_value(); }
-  bool cancelled() const { return ticket_->cancelled(index_); }
+
+  /// Ends it where its caller has cancelled it or its time is over.
+  void stop_if_unwanted(Clock::time_point now) noexcept;
   void started() { started_ = Clock::now(); }
 
   /// Hands over the news of this step, if there are any. Throws std::bad_alloc unless it has ended by a fault or was
   /// cancelled, and has then kept them.
   void publish();
 
+  /// The tokens of the context so far; the cache holds the first computed() of them.
+  std::span<const int32_t> window() const { return window_; }
+  int64_t computed() const { return computed_; }
+
+  /// Whether it reads its prompt and wants nothing of the rows before the last.
+  bool may_skip() const {
+    return sampler_.count() == 0 && !request_.logits && request_.prompt_logprobs < 0 && request_.look == Want::nothing;
+  }
+
+  /// Whether a token never moves to another position: it ends before it outgrows the context.
+  bool stays_in_place() const;
+
+  /// Its cache holds the first `positions` now, without its doing.
+  void skip_to(int64_t positions);
+
+  /// Of its next `count` rows, those that want a token or logits.
+  int64_t answers_in(int64_t count) const;
+
   KvCache cache;
   int64_t cleared_pages = 0;  // of the cache, from the first on
+  int64_t kept_pages = 0;     // the same: those that others may find
 
  private:
   Want want_at(int64_t position) const;
@@ -76,9 +100,11 @@ class Sequence {
   std::shared_ptr<Ticket> ticket_;
   int64_t index_;
   SequenceLimits limits_;
+  Place place_;
   std::vector<int32_t> window_;  // the tokens of the context: prompt and output, less what was dropped
   int64_t prompt_length_ = 0;    // of the prompt that is read, in tokens
   int64_t computed_ = 0;         // positions of window_ in the cache
+  int64_t cached_ = 0;           // of the prompt, those that others had computed
   bool generates_ = false;       // whether it wants tokens at all
   Sampler sampler_;
   Shown shown_;

@@ -10,6 +10,12 @@ namespace {
 constexpr auto kWakeInterval = std::chrono::milliseconds(2);
 constexpr double kLongestWait = 86400 * 365;  // seconds: no clock overflows
 
+/// NaN does not wait.
+Ticket::Clock::duration duration_of(double seconds) {
+  const double bounded = seconds > 0 ? std::min(seconds, kLongestWait) : 0;
+  return std::chrono::duration_cast<Ticket::Clock::duration>(std::chrono::duration<double>(bounded));
+}
+
 template <class T>
 void make_room(std::vector<T>& to, const std::vector<T>& from) {
   const size_t needed = to.size() + from.size();
@@ -60,16 +66,21 @@ void merge(Event& pending, Event& event) {
 
 }  // namespace
 
-Ticket::Ticket(size_t requests) : cancelled_(requests), pending_(requests), fresh_(requests), running_(requests) {
+Ticket::Ticket(size_t requests, Waiting waiting)
+    : cancelled_(requests), waiting_(std::move(waiting)), pending_(requests), fresh_(requests), running_(requests) {
   for (size_t i = 0; i < requests; ++i) pending_[i].index = static_cast<int64_t>(i);
+  if (waiting_.timeout_s) deadline_ = Clock::now() + duration_of(*waiting_.timeout_s);
+  if (waiting_.bell) waiting_.bell->attach();
+}
+
+Ticket::~Ticket() {
+  if (waiting_.bell) waiting_.bell->detach();
 }
 
 std::vector<Event> Ticket::poll(double timeout_s, bool until_done) {
   std::unique_lock lock(mutex_);
   const auto ready = [&] { return until_done ? running_ == 0 : any_fresh_; };
-  const double seconds = timeout_s > 0 ? std::min(timeout_s, kLongestWait) : 0;  // NaN does not wait
-  const auto timeout = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-  if (!news_.wait_for(lock, timeout, ready)) return {};
+  if (!news_.wait_for(lock, duration_of(timeout_s), ready)) return {};
   return take();
 }
 
@@ -83,7 +94,7 @@ std::vector<Event> Ticket::take() {
     pending_[i].index = static_cast<int64_t>(i);
     fresh_[i] = false;
   }
-  any_fresh_ = false;
+  any_fresh_ = listed_ = false;
   return events;
 }
 
@@ -111,8 +122,17 @@ void Ticket::publish(Event&& event) {
     fresh_[i] = true;
     any_fresh_ = true;
     if (ended) --running_;
+    if (waiting_.bell) ring(ended);
   }
-  if (wake) news_.notify_all();
+  if (wake && !waiting_.bell) news_.notify_all();
+}
+
+/// With the mutex held: what is listed stays so until it is taken.
+void Ticket::ring(bool ended) noexcept {
+  if (waiting_.until_done && running_ > 0) return;
+  if (listed_ && !ended) return;
+  waiting_.bell->list(waiting_.id, ended, !listed_);
+  listed_ = true;
 }
 
 }  // namespace pygpt

@@ -3,6 +3,7 @@
 // Pages are numbers here; where their bytes lie is the backend's affair.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/cpu/table.h"
@@ -28,7 +29,7 @@ struct PageLayout {
 /// Pages that `positions` need.
 constexpr int64_t pages_for(int64_t positions) { return ceil_div(positions, kPageRows); }
 
-/// Which pages are free. It answers before it changes anything.
+/// Which pages are free, and how many hold each of the others. It answers before it changes anything.
 class PagePool {
  public:
   explicit PagePool(int64_t capacity);
@@ -38,11 +39,19 @@ class PagePool {
 
   /// A free page. Precondition: available() > 0.
   int32_t take();
-  void give_back(int32_t page) { free_.push_back(page); }
+
+  /// One more holds a page that somebody holds.
+  void share(int32_t page) noexcept { ++holders_[static_cast<size_t>(page)]; }
+
+  /// One fewer; a page that nobody holds is free.
+  void give_back(int32_t page) noexcept;
+
+  int32_t holders(int32_t page) const noexcept { return holders_[static_cast<size_t>(page)]; }
 
  private:
   int64_t capacity_;
-  std::vector<int32_t> free_;  // taken from the back: lowest numbers first, so that few pages are ever touched
+  std::vector<int32_t> holders_;  // by page
+  std::vector<int32_t> free_;     // taken from the back: lowest numbers first, so that few pages are ever touched
 };
 
 /// The pages of one sequence.
@@ -53,8 +62,14 @@ class KvCache {
   /// Takes `pages` more from the pool. Precondition: that many are available.
   void grow(int64_t pages, PagePool& pool);
 
+  /// Puts pages that others hold behind its own, and holds them too.
+  void share(std::span<const int32_t> pages, PagePool& pool);
+
+  /// Holds `page` in the place of its page number `place`.
+  void replace(int64_t place, int32_t page, PagePool& pool) noexcept;
+
   /// Keeps the pages of the first `positions`, gives the others back.
-  void truncate(int64_t positions, PagePool& pool);
+  void truncate(int64_t positions, PagePool& pool) noexcept;
 
  private:
   std::vector<int32_t> pages_;

@@ -37,6 +37,8 @@ class Sampler {
 
 /// Memory that choosing needs, one for each thread that chooses.
 struct SamplingScratch {
+  static constexpr int64_t kBytesPerToken = 3 * sizeof(float) + sizeof(int32_t);
+
   explicit SamplingScratch(int32_t vocab_size);
   std::vector<float> values;   // logits after the rules so far; minus infinity: not to be chosen
   std::vector<float> weights;  // exp((value - largest) / temperature)

@@ -150,9 +150,10 @@ class Event:
     stop_token: int | None  # the stop token id that ended it
     error: (
         str | None
-    )  # "numerical": NumericalError; "constraint": the rules forbid every token; "memory": OutOfMemory; "other": Error
+    )  # "numerical": NumericalError; "constraint": the rules forbid every token; "memory": OutOfMemory; "deadline": its time ran out; "other": Error
     message: str
     prompt_tokens_dropped: int
+    cached_tokens: int
     queue_s: float
     prefill_s: float
     decode_s: float
@@ -172,6 +173,17 @@ class Ticket:
     def done(self) -> bool: ...
 
 @final
+class Bell:
+    """Wakes an event loop, which watches `fileno()`: tickets have news."""
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int: ...
+    def take(self) -> list[int]:
+        """The ids of the tickets with news; begins a pause, in which only ends ring."""
+    def resume(self) -> bool:
+        """Ends the pause; whether there are news already."""
+
+@final
 class Engine:
     """The engine: a thread of its own (worker 0), threads-1 helpers, a scheduler, one backend.
 
@@ -188,10 +200,28 @@ class Engine:
         max_context: int = 0,  # 0: the model's
         prefill_chunk: int = 0,  # rows of a prompt in one step; 0: chosen
         max_running: int = 0,  # sequences at once; 0: chosen
+        max_waiting: int = -1,  # sequences beyond those; -1: any number
+        prefix_cache: bool = True,  # what has been read is not read again
     ) -> None: ...
-    def submit(self, requests: Sequence[Request]) -> Ticket: ...
+    def submit(
+        self,
+        requests: Sequence[Request],
+        *,
+        timeout_s: float | None = None,
+        bell: Bell | None = None,
+        id: int = 0,
+        until_done: bool = False,
+    ) -> Ticket:
+        """Takes all of the requests or none; raises OverloadedError, EngineClosedError.
+
+        With a bell nobody waits in poll: the bell lists `id` when there are news, with `until_done` at the end of all.
+        """
+    def save_prefix(self, tokens: Sequence[int]) -> bytes:
+        """The cache's pages of a prompt that has been read. Error: they are not there any more."""
+    def load_prefix(self, tokens: Sequence[int], bytes: bytes) -> None:
+        """Put pages back. Error: they have another size, or there is no room. OutOfMemory"""
     def close(self) -> None:
         """Cancel what runs, stop the threads, free the memory. Idempotent."""
     @property
     def info(self) -> dict[str, Any]:
-        """threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, prefill_chunk, max_running"""
+        """threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, kv_page_tokens, prefill_chunk, max_running, max_waiting"""

@@ -88,7 +88,9 @@ def _model(arguments: argparse.Namespace) -> int:
         name: getattr(arguments, name) for name in ("threads", "max_context", "kv_dtype", "mmap", "verify")
     }
     with progress_bar() as progress:
-        report = measure(lambda: open_engine(arguments.model, arguments), options, settings, progress)
+        report = measure(
+            lambda: open_engine(arguments.model, arguments, prefix_cache=False), options, settings, progress
+        )
     _print(json.dumps(model_json(report)) if arguments.json else "\n".join(model_lines(report)))
     if arguments.picture is not None:
         from pygpt.bench.picture import draw

@@ -76,8 +76,11 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_engine(model: str | None, arguments: argparse.Namespace) -> Engine:
+def open_engine(model: str | None, arguments: argparse.Namespace, *, prefix_cache: bool = True) -> Engine:
     """The engine that the flags ask for, on the bundled model where none is named.
+
+    Args:
+        prefix_cache: see `Engine`; whoever measures how fast a prompt is read has none.
 
     Raises:
         ModelFileError: also where the file is missing or unreadable.
@@ -96,6 +99,7 @@ def open_engine(model: str | None, arguments: argparse.Namespace) -> Engine:
             kv_dtype=arguments.kv_dtype,
             verify=arguments.verify,
             mmap=arguments.mmap,
+            prefix_cache=prefix_cache,
         )
     except OSError as error:
         if error.errno in _RESOURCE_ERRNOS:

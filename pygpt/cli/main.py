@@ -33,6 +33,7 @@ _COMMANDS = {
     "verify": "check a .pygpt file and replay its known answers",
     "eval": "measure how well a model predicts a text",
     "bench": "measure the machine, and a model on it",
+    "doctor": "show what pygpt finds here, for a bug report",
 }
 _DESCRIPTION = """\
 You trained a GPT in PyTorch; now run it: fast, light, exactly, without PyTorch.

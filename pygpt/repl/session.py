@@ -146,8 +146,8 @@ class Session:
             self._note(f"the oldest {before - len(self.messages)} messages no longer fit and are forgotten")
         if self._size(kept) > self.context:
             self._note(f"your message is longer than the context of {self.context} tokens: its start is lost")
-        names = {name: self.names[name] for name in ("user", "assistant")}
-        return self.engine.chat_stream(kept, params, **names)
+        user, assistant = self.names["user"], self.names["assistant"]
+        return self.engine.chat_stream(kept, params, user=user, assistant=assistant)
 
     def _params(self) -> SamplingParams:
         changes: dict[str, Any] = {}

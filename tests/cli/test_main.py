@@ -21,7 +21,7 @@ from pygpt.cli.common import exit_code, wants_color
 from pygpt.cli.main import chat_main, main
 
 Capture = pytest.CaptureFixture[str]
-COMMANDS = ("train", "export", "generate", "chat", "inspect", "verify", "bench")
+COMMANDS = ("train", "export", "generate", "chat", "inspect", "verify", "bench", "doctor")
 
 
 def run(words: Sequence[str], *, code: str = "") -> subprocess.CompletedProcess[str]:

@@ -68,7 +68,7 @@ class PyGPT:
     version: str = pygpt.__version__
 
     def __init__(self, path: Path, threads: int) -> None:
-        self.engine = pygpt.Engine(path, threads=threads)
+        self.engine = pygpt.Engine(path, threads=threads, prefix_cache=False)  # each prompt is read
         self.weight_bytes: int | None = path.stat().st_size
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> Generated:

@@ -9,7 +9,7 @@
 
 namespace pygpt {
 
-int64_t CpuBackend::workspace_bytes(const ModelFile& file, int32_t max_rows, int64_t running) {
+int64_t CpuBackend::workspace_bytes(const ModelFile& file, int32_t max_rows, int64_t running, int workers) {
   // Below 2^25 rows of below 2^25 numbers, by the ranges of docs/format.md: no overflow.
   const ModelConfig& config = file.config();
   const bool bytes = file.quantised();
@@ -21,7 +21,10 @@ int64_t CpuBackend::workspace_bytes(const ModelFile& file, int32_t max_rows, int
       (config.position == Position::rotary ? FloatRows::bytes_for(config.head_dim) : 0);
   const int64_t of_outputs =
       Activations::row_bytes(config.d_model, bytes) + FloatRows::bytes_for(config.padded_vocab_size);
-  return max_rows * of_rows + running * of_outputs;
+  const int64_t of_worker = kFewRows * Activations::row_bytes(config.d_model, bytes) +
+                            (bytes ? kFewRows * Rows::stride_for(ByteRow(config.attention_width()).size()) : 0) +
+                            FloatRows::bytes_for(config.d_model) + config.vocab_size * SamplingScratch::kBytesPerToken;
+  return max_rows * of_rows + running * of_outputs + workers * of_worker;
 }
 
 CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& options)
@@ -70,13 +73,29 @@ void CpuBackend::clear_page(int32_t page) {
   }
 }
 
+void CpuBackend::copy_page(int32_t from, int32_t to) { load_page(to, pages_[static_cast<size_t>(from)].data()); }
+
+void CpuBackend::save_page(int32_t page, std::byte* to) const {
+  std::memcpy(to, pages_[static_cast<size_t>(page)].data(), static_cast<size_t>(layout_.page_bytes));
+}
+
+void CpuBackend::load_page(int32_t page, const std::byte* from) {
+  auto& memory = pages_[static_cast<size_t>(page)];
+  if (memory.size() == 0) memory = AlignedArray<std::byte>(layout_.page_bytes);
+  std::memcpy(memory.data(), from, static_cast<size_t>(layout_.page_bytes));
+}
+
+void CpuBackend::reserve_answers(int64_t count) {
+  if (count <= logits_.rows()) return;
+  // Grown when first needed: most callers never want the logits of a whole prompt. Of the two the logits are replaced
+  // last, should memory run out between them.
+  last_ = Activations(count, config_.d_model, file_->quantised());
+  logits_ = FloatRows(count, config_.padded_vocab_size);
+}
+
 void CpuBackend::run(const Batch& batch, const Plan&, Results& results) {
   const auto outputs = std::ranges::count_if(batch.rows, [](const Row& row) { return is_answered(row.want); });
-  if (outputs > logits_.rows()) {  // of the two the one that is replaced last, should memory run out between them
-    // Grown when first needed: most callers never want the logits of a whole prompt.
-    last_ = Activations(outputs, config_.d_model, file_->quantised());
-    logits_ = FloatRows(outputs, config_.padded_vocab_size);
-  }
+  reserve_answers(outputs);
   results.tokens.assign(static_cast<size_t>(outputs), -1);
   results.logits = outputs > 0 ? logits_.row(0) : nullptr;
   results.stride = logits_.stride() / static_cast<int64_t>(sizeof(float));

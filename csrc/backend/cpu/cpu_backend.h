@@ -27,8 +27,9 @@ inline constexpr int64_t kFewRows = 4;
 /// A team of threads on the processor's cores.
 class CpuBackend final : public Backend {
  public:
-  /// Bytes of the rows that a backend of these options allocates, and of the logits of `running` sequences.
-  static int64_t workspace_bytes(const ModelFile& file, int32_t max_rows, int64_t running);
+  /// Bytes of the rows that a backend allocates, of the logits of `running` sequences, and of what each worker has for
+  /// itself.
+  static int64_t workspace_bytes(const ModelFile& file, int32_t max_rows, int64_t running, int workers);
 
   /// Throws DeviceError (ISA), OutOfMemory.
   CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& options);
@@ -36,6 +37,10 @@ class CpuBackend final : public Backend {
   const Info& info() const noexcept override { return info_; }
   void enter() noexcept override { team_.take_place(0); }
   void clear_page(int32_t page) override;
+  void copy_page(int32_t from, int32_t to) override;
+  void save_page(int32_t page, std::byte* to) const override;
+  void load_page(int32_t page, const std::byte* from) override;
+  void reserve_answers(int64_t count) override;
   void run(const Batch& batch, const Plan& plan, Results& results) override;
 
  private:

@@ -267,6 +267,21 @@ void a22_rows() {
 }
 const Test a22_rows_test{"A22: rows of activations that do not fit are refused, too", a22_rows};
 
+void a22_workers() {
+  // A vocabulary of 2^24: each of a thousand workers has 256 MiB to choose in.
+  const auto file = model({.n_head = 1,
+                           .head_dim = 1,
+                           .d_model = 1,
+                           .d_ff = 1,
+                           .context_length = 4,
+                           .vocab_size = 1 << 24,
+                           .padded_vocab_size = 1 << 24,
+                           .biases = false});
+  const auto error = expect_throws<OutOfMemory>([&] { Engine(file, {.threads = 1000, .max_running = 1}); });
+  expect(std::string(error.what()).find("rows need 256") != std::string::npos, error.what());
+}
+const Test a22_workers_test{"A22: what each worker needs for itself counts, too", a22_workers};
+
 /// Odd widths: rows that end inside a group, heads that are whole groups of a worker and that are not.
 void every_format() {
   for (const char* format : WeightFormats::kNames) {

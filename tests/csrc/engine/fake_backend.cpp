@@ -1,6 +1,7 @@
 #include "engine/fake_backend.h"
 
-#include <set>
+#include <algorithm>
+#include <map>
 
 #include "check.h"
 #include "kernels/cpu/table.h"
@@ -28,6 +29,29 @@ FakeBackend::FakeBackend(const Options& options) : options_(options), slots_(sta
 void FakeBackend::clear_page(int32_t page) {
   if (page >= pages_that_can_be_had) throw OutOfMemory("no memory for a page");
   slots_[static_cast<size_t>(page)].assign(kPageRows, -1);
+}
+
+void FakeBackend::copy_page(int32_t from, int32_t to) {
+  if (to >= pages_that_can_be_had) throw OutOfMemory("no memory for a page");
+  const auto& source = slots_[static_cast<size_t>(from)];
+  expect_equal(std::ssize(source), kPageRows, "the page was cleared");
+  slots_[static_cast<size_t>(to)] = source;
+}
+
+void FakeBackend::save_page(int32_t page, std::byte* to) const {
+  const auto& slots = slots_[static_cast<size_t>(page)];
+  std::transform(slots.begin(), slots.end(), to, [](int32_t token) { return static_cast<std::byte>(token); });
+}
+
+void FakeBackend::load_page(int32_t page, const std::byte* from) {
+  if (page >= pages_that_can_be_had) throw OutOfMemory("no memory for a page");
+  auto& slots = slots_[static_cast<size_t>(page)];
+  slots.resize(kPageRows);
+  std::transform(from, from + kPageRows, slots.begin(), [](std::byte token) { return static_cast<int32_t>(token); });
+}
+
+void FakeBackend::reserve_answers(int64_t count) {
+  if (count > answers_that_can_be_had) throw OutOfMemory("no memory for answers");
 }
 
 void FakeBackend::check_row(const Batch& batch, size_t index) const {
@@ -74,10 +98,16 @@ void FakeBackend::run(const Batch& batch, const Plan& plan, Results& results) {
   if (before_run) before_run();
   expect(!batch.rows.empty() && std::ssize(batch.rows) <= info_.max_rows && plan.max_steps >= 1,
          "a batch has rows, and not too many");
-  std::set<int32_t> owned;
+  std::map<int32_t, int> holders;
   for (const SequenceView& sequence : batch.sequences) {
-    for (const int32_t page : sequence.pages) expect(owned.insert(page).second, "sequences share no page");
+    for (const int32_t page : sequence.pages) ++holders[page];
   }
+  for (const Row& row : batch.rows) {
+    const auto& pages = batch.sequences[static_cast<size_t>(row.sequence)].pages;
+    expect_equal(holders[pages[static_cast<size_t>(row.position / kPageRows)]], 1,
+                 "a page that is shared is not written");
+  }
+  rows_run += std::ssize(batch.rows);
   results.tokens.clear();
   logits_.clear();
   auto& shares = runs.emplace_back();

@@ -31,6 +31,11 @@ class FakeBackend final : public Backend {
   /// Throws OutOfMemory for a page that may not be touched.
   void clear_page(int32_t page) override;
 
+  void copy_page(int32_t from, int32_t to) override;
+  void save_page(int32_t page, std::byte* to) const override;
+  void load_page(int32_t page, const std::byte* from) override;
+  void reserve_answers(int64_t count) override;
+
   /// Checks the batch as a backend may rely on it, then answers.
   void run(const Batch& batch, const Plan& plan, Results& results) override;
 
@@ -44,7 +49,9 @@ class FakeBackend final : public Backend {
   std::vector<std::map<int32_t, Share>> runs;  // by the sequence's first page: running sequences share none
   std::function<int32_t(int32_t)> answer;      // instead of the token that would be chosen
   std::function<void()> before_run;
-  int32_t pages_that_can_be_had = 1 << 30;  // a page with this number or above is OutOfMemory
+  int64_t rows_run = 0;
+  int64_t answers_that_can_be_had = 1 << 30;  // in one batch; more are OutOfMemory
+  int32_t pages_that_can_be_had = 1 << 30;    // a page with this number or above is OutOfMemory
 
  private:
   void check_row(const Batch& batch, size_t index) const;

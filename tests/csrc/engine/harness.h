@@ -15,12 +15,15 @@ struct Harness {
     int64_t context = 64;
     int64_t chunk = 16;
     int64_t max_running = 4;
+    int64_t most_kept = 0;
     FakeBackend::Options backend = {};
   };
 
   Harness() : Harness(Options{}) {}
   explicit Harness(const Options& options)
-      : options(options), backend(options.backend), scheduler(backend, {options.chunk, options.max_running}) {}
+      : options(options),
+        backend(options.backend),
+        scheduler(backend, {options.chunk, options.max_running, options.most_kept}) {}
 
   /// Hands requests to the scheduler, under one ticket.
   std::shared_ptr<Ticket> add(const std::vector<Request>& requests) {

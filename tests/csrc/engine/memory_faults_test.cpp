@@ -100,6 +100,10 @@ std::vector<Request> requests() {
   made[2].prompt_logprobs = 1;
   made.push_back({.prompt = prompt_of(20), .max_tokens = 0, .look = Want::states});
   made.push_back({.prompt = prompt_of(40), .max_tokens = 0, .look = Want::attention});
+  for (const size_t like : {0, 2}) {  // the same prompts again, which share and copy pages
+    made.push_back({.prompt = made[like].prompt, .max_tokens = 12});
+    made.back().sampling = {.top_k = 20, .seed = 6};
+  }
   return made;
 }
 
@@ -175,8 +179,41 @@ void running() {
   }
   expect(count > 100, join("only ", count, " allocations"));
 }
-const Test running_test{"each allocation of running requests may fail", running<OneFault>};
-const Test famine_test{"from any allocation on, all that the engine asks for may fail", running<Famine>};
+const Test running_test{"D1: each allocation of running requests may fail", running<OneFault>};
+const Test famine_test{"D1: from any allocation on, all that the engine asks for may fail", running<Famine>};
+
+void prefixes() {
+  const auto file = model();
+  const EngineOptions options{.threads = 2};
+  const auto prompt = prompt_of(37);
+  const auto read = [&](Engine& engine) {
+    static_cast<void>(wait(*engine.submit({{.prompt = prompt, .max_tokens = 0}})));
+  };
+  Engine source(file, options);
+  read(source);
+  const std::vector<std::byte> pages = source.save_prefix(prompt);
+  Engine engine(file, options);
+  bool more = true;
+  int64_t count = 0;
+  for (; more; ++count) {
+    const OneFault fault(count);
+    try {
+      engine.load_prefix(prompt, pages);
+      expect(engine.save_prefix(prompt) == pages, "what was loaded is what was saved");
+    } catch (const std::bad_alloc&) {
+    } catch (const OutOfMemory&) {
+    } catch (const Error&) {  // what could not be loaded cannot be saved
+    }
+    more = OneFault::happened();
+  }
+  expect(count > 10, join("only ", count, " allocations"));
+  engine.load_prefix(prompt, pages);
+  Request request{.prompt = prompt, .max_tokens = 3};
+  request.sampling.temperature = 0;
+  const auto [found, wanted] = std::pair(engine.submit({request}), source.submit({request}));
+  expect_equal(wait(*found)[0].token_ids, wait(*wanted)[0].token_ids);
+}
+const Test prefixes_test{"D1: each allocation of saving and loading a prefix may fail", prefixes};
 
 void closing() {
   const auto file = model();
@@ -192,7 +229,7 @@ void closing() {
     }
   }
 }
-const Test closing_test{"an engine without memory can be closed", closing};
+const Test closing_test{"D1: an engine without memory can be closed", closing};
 
 void opening() {
   const TemporaryFolder folder;
@@ -211,7 +248,7 @@ void opening() {
   }
   expect(count > 100, join("only ", count, " allocations"));
 }
-const Test opening_test{"each allocation of opening a file and an engine may fail", opening};
+const Test opening_test{"D1: each allocation of opening a file and an engine may fail", opening};
 
 }  // namespace
 }  // namespace pygpt::test

@@ -89,6 +89,39 @@ void cancelling() {
 }
 const Test cancelling_test{"one request or all can be cancelled", cancelling};
 
+void bells() {
+  const auto bell = std::make_shared<Bell>();
+  using Ids = std::vector<int64_t>;
+  {
+    Ticket streamed(2, {.bell = bell, .id = 5});
+    streamed.publish(tokens_event(0, {1}));
+    streamed.publish(tokens_event(1, {1}));
+    expect_equal(bell->take(), Ids{5}, "listed once until it is polled");
+    streamed.publish(tokens_event(0, {2}));
+    expect_equal(bell->take(), Ids{}, "not polled yet");
+    expect_equal(streamed.poll(0, false).size(), 2u);
+    streamed.publish(tokens_event(0, {3}, Finish::stop));
+    expect_equal(bell->take(), Ids{5}, "listed again");
+  }
+  Ticket whole(2, {.bell = bell, .id = 6, .until_done = true});
+  whole.publish(tokens_event(0, {1}, Finish::stop));
+  expect_equal(bell->take(), Ids{}, "one is left");
+  whole.publish(tokens_event(1, {1}, Finish::stop));
+  expect_equal(bell->take(), Ids{6}, "at the end of all");
+}
+const Test bells_test{"a bell lists a ticket with news once, and with until_done at the end of all", bells};
+
+void deadlines() {
+  const auto now = Ticket::Clock::now();
+  expect(!Ticket(1).late(now + std::chrono::hours(24 * 3650)), "never without a timeout");
+  Ticket ticket(1, {.timeout_s = 10});
+  expect(!ticket.late(now + std::chrono::seconds(9)) && ticket.late(Ticket::Clock::now() + std::chrono::seconds(10)),
+         "after ten seconds");
+  expect(Ticket(1, {.timeout_s = 0}).late(Ticket::Clock::now()), "at once");
+  expect(!Ticket(1, {.timeout_s = 1e300}).late(now), "no overflow");
+}
+const Test deadlines_test{"a ticket is late when its time is over", deadlines};
+
 void across_threads() {
   constexpr int kTokens = 2000;
   Ticket ticket(2);

@@ -1,0 +1,124 @@
+"""Engines and processes: fork, spawn, exits, interpreters (rows E7, E8, E10, E11)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pygpt import Engine
+
+WATCHDOG_S = 60
+
+
+def in_process(model: Path, code: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    """Run code with `engine` open on the model in a process of its own."""
+    head = f"import asyncio, os, sys, threading, time\nimport pygpt\nengine = pygpt.Engine({str(model)!r})\n"
+    return subprocess.run(  # our own code
+        [sys.executable, "-c", head + textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=WATCHDOG_S, check=False, **how,
+    )  # fmt: skip
+
+
+def first_letters(engine: Engine) -> str:
+    """For another process, which gets the engine by pickle."""
+    return engine.generate("abc", max_tokens=5, seed=1).text
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_E10_an_engine_is_sent_to_processes_of_a_pool(engine: Engine, method: str) -> None:
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(1, context) as pool:
+        assert pool.submit(first_letters, engine).result(WATCHDOG_S) == first_letters(engine)
+
+
+def test_E10_a_forked_pool_is_told_to_spawn(small_model: Path) -> None:
+    code = """
+    import multiprocessing
+    def use(_):
+        try:
+            return engine.generate('a', max_tokens=1).text
+        except pygpt.ForkedEngineError as error:
+            return str(error)
+    with multiprocessing.get_context('fork').Pool(2) as pool:
+        print(*pool.map(use, range(2)), sep='\\n')
+    print(len(engine.generate('a', max_tokens=3).token_ids))
+    """
+    done = in_process(small_model, code)
+    lines = done.stdout.splitlines()
+    assert [("spawn" in line) for line in lines[:2]] == [True, True], done.stderr
+    assert lines[2] == "3"
+
+
+def test_E7_a_forked_child_is_told_in_its_event_loop_too(small_model: Path) -> None:
+    code = """
+    async def read(stream):
+        async for piece in stream:
+            await asyncio.sleep(0)
+    if os.fork() == 0:
+        for work in (engine.agenerate('a'), read(engine.astream('a')), asyncio.to_thread(engine.logits, 'a')):
+            try:
+                asyncio.run(work)
+            except pygpt.ForkedEngineError:
+                print('told', flush=True)
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+    print(len(asyncio.run(engine.agenerate('a', max_tokens=4)).token_ids))
+    """
+    done = in_process(small_model, code)
+    assert done.stdout.split() == ["told", "told", "told", "0", "4"], done.stderr
+
+
+def test_E8_forks_while_another_thread_generates(small_model: Path) -> None:
+    """Children that leave the engine alone, and children that use it, all end; the parent goes on."""
+    code = """
+    wanted = engine.generate('abc', max_tokens=30, seed=1).text
+    done, wrong = threading.Event(), []
+    def work():
+        while not done.is_set():
+            if engine.generate('abc', max_tokens=30, seed=1).text != wanted:
+                wrong.append(1)
+    worker = threading.Thread(target=work)
+    worker.start()
+    codes = []
+    for turn in range(40):
+        pid = os.fork()
+        if pid == 0:
+            if turn % 2:
+                try:
+                    engine.generate('a')
+                except pygpt.ForkedEngineError:
+                    os._exit(7)
+            os._exit(3)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    done.set()
+    worker.join()
+    print(codes == [3, 7] * 20, wrong)
+    """
+    done = in_process(small_model, code)
+    assert done.stdout == "True []\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "stream = engine.astream('a', max_tokens=10**9)\nasyncio.run(anext(stream))\nsys.exit(3)",
+        "loop = asyncio.new_event_loop()\nstream = engine.astream('a', max_tokens=10**9)\n"
+        "loop.run_until_complete(anext(stream))\nsys.exit(3)",
+        "threading.Thread(target=lambda: asyncio.run(engine.agenerate('a', max_tokens=10**9)), daemon=True)"
+        ".start()\ntime.sleep(0.05)\nsys.exit(3)",
+        "ticket = [engine.stream('a', max_tokens=10**9) for _ in range(5)]\nraise SystemExit(3)",
+    ],
+)
+def test_E11_a_process_ends_whatever_is_still_open(small_model: Path, code: str) -> None:
+    for _ in range(3):
+        done = in_process(small_model, code)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "Traceback" not in done.stderr
+        assert "terminate" not in done.stderr
