@@ -32,6 +32,7 @@ TEXT is a UTF-8 file, a folder of .txt, .md and .rst files, or python-docs. `pyg
 saves and stops, and so do SIGTERM and SIGUSR1; twice stops at once. docs/training.md tells more.
 """
 _EPILOG = f"{EXIT_CODES}, 143 SIGTERM"
+_OF_THE_CHECKPOINT = {*SHAPE, "tokenizer", "vocab_size"} - {"context_length"}  # with --init-from
 _SHORT_FLAGS = {"seed": ["-s"], "threads": ["-j"]}
 
 
@@ -77,7 +78,11 @@ def _add_config_flags(group: argparse._ArgumentGroup) -> None:
     for item in fields(TrainConfig):
         annotated, help_text = get_args(hints[item.name])
         kind = get_args(annotated)[0] if get_args(annotated) else annotated  # float | None -> float
-        values = {name: getattr(preset, item.name) for name, preset in PRESETS.items()}
+        values = {
+            name: getattr(preset, item.name)
+            for name, preset in PRESETS.items()
+            if name != "finetune" or item.name not in _OF_THE_CHECKPOINT
+        }
         options: dict[str, Any] = {"type": kind, "metavar": "N" if kind in (int, float) else "NAME"}
         if kind is bool:
             options = {"action": argparse.BooleanOptionalAction}
@@ -147,7 +152,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _check_given(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
     """Refuse flags that would say nothing."""
-    shape = [name for name in SHAPE if name in given and name != "context_length"]
+    shape = sorted(given.keys() & _OF_THE_CHECKPOINT - {"tokenizer"})
     if "init_from" in given and shape:
         raise InvalidRequestError(shape[0], "comes from the checkpoint of --init-from; leave it out")
     if "vocab_size" in given and not args.preset and given.get("tokenizer") != "bpe" and not args.resume:

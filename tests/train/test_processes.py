@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pygpt.train import checkpoint, saved_steps
 from pygpt.train.config import TrainConfig
 from pygpt.train.metrics import read_metrics
 from pygpt.train.processes import Processes
-from pygpt.train.run import prepare
+from pygpt.train.run import prepare, train
 from pygpt.train.trainer import Trainer
 
 if not torch.distributed.is_available():
@@ -54,22 +55,21 @@ def losses(directory: Path) -> list[list[float]]:
 
 
 def test_I8_two_processes_have_the_losses_of_one_and_one_goes_on_from_two(
-    alphabet: Path, tmp_path: Path
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    run(1, alphabet, "-o", one, *FLAGS, "--steps=30", "--accumulate=2")
     shown = run(2, alphabet, "-o", two, *FLAGS, "--steps=20", "--accumulate=2")
     assert shown.count("tokens to train on") == 1  # one voice
     assert "in 2 processes" in shown
-    run(1, "--resume", "-o", two, "--steps=30", "-q")  # its learning rates were those of a shorter run
-    run(2, alphabet, "-o", tmp_path / "whole", *FLAGS, "--steps=30", "--accumulate=2", "-q")
-    np.testing.assert_allclose(losses(tmp_path / "whole"), losses(one), rtol=1e-4)
-    assert saved_steps.saved(two)[0].name == "step_00000030"
+    train(alphabet, one, replace(tiny, steps=20, eval_interval=10))
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    for directory in (one, two):
+        train(None, directory, tiny, resume=True, changes={"steps": 30})
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    assert len(losses(two)) == 3
 
 
-def test_I10_a_signal_to_all_saves_once_and_a_process_that_dies_ends_the_others(
-    alphabet: Path, tmp_path: Path
-) -> None:
+def test_I9_a_signal_to_all_processes_saves_once(alphabet: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(2, alphabet, "-o", out, *FLAGS, "--steps=1000000")
     while process.poll() is None and not saved_steps.saved(out):
