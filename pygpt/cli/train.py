@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pygpt.cli.common import EXIT_CODES
 from pygpt.errors import InvalidRequestError, MissingExtraError, OutOfMemory
-from pygpt.train.config import PRESETS, SHAPE, TrainConfig
+from pygpt.train.config import FIXED, PRESETS, SHAPE, TrainConfig
 
 if TYPE_CHECKING:
     from pygpt.train.trainer import Trainer
@@ -139,7 +139,7 @@ def _run(args: argparse.Namespace) -> int:
             config,
             force=args.force,
             resume=args.resume,
-            changes=(asdict(preset) if args.preset else {}) | given,
+            changes=_preset_values(args.preset) | given,
             reporter=reporter,
             should_stop=stop,
         )
@@ -148,6 +148,12 @@ def _run(args: argparse.Namespace) -> int:
     else:
         _say(str(args.output))
     return 128 + stop.signal if result.stopped and stop.signal else 0
+
+
+def _preset_values(name: str | None) -> dict[str, Any]:
+    """What a preset that was named says; of the shape, finetune says nothing."""
+    values = asdict(PRESETS[name]) if name else {}
+    return {key: value for key, value in values.items() if name != "finetune" or key not in FIXED}
 
 
 def _check_given(args: argparse.Namespace, given: Mapping[str, Any]) -> None:

@@ -118,8 +118,9 @@ class Trainer:
             done = progress(config, state.step, state.elapsed_s)
             if done == 1 or state.step % config.eval_interval == 0:
                 self._evaluate(reporter, metrics, rate)
-            if done == 1 or stopped or state.step % (config.save_interval or config.eval_interval) == 0:
+            if state.step % (config.save_interval or config.eval_interval) == 0:
                 self._save()
+        self._save()
         return self._finish(reporter, metrics, stopped=stopped and done < 1)
 
     @property
