@@ -183,12 +183,14 @@ def work(text: Path, steps: int, slice_steps: int) -> None:
         for _ in range(steps // slice_steps):
             slices.measure(lambda: losses.append(step()), slice_steps)
         if processes.is_first:
-            print(json.dumps({"tokens_per_s": slices.tokens_per_s, "losses": losses}))
+            facts = {"tokens_per_s": slices.tokens_per_s, "cpu_s": median(slices.cpu_s), "losses": losses}
+            print(json.dumps(facts))
 
 
 def share(text: Path, steps: int, slice_steps: int, repeats: int) -> None:
     """One process and two, in turn."""
     speeds: dict[int, list[float]] = {1: [], 2: []}
+    cpu_s: dict[int, list[float]] = {1: [], 2: []}
     losses: dict[int, list[float]] = {}
     arguments = [str(text), "--work", "--steps", str(steps), "--slice", str(slice_steps)]
     for _ in range(repeats):
@@ -198,10 +200,13 @@ def share(text: Path, steps: int, slice_steps: int, repeats: int) -> None:
             done = subprocess.run(line, check=True, capture_output=True, text=True)
             facts = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
             speeds[count].append(facts["tokens_per_s"])
+            cpu_s[count].append(facts["cpu_s"])
             losses[count] = facts["losses"]
     one, two = (median(speeds[count]) for count in (1, 2))
     furthest = max(abs(a - b) for a, b in zip(losses[1], losses[2], strict=True))
     print(f"one process {one:,.0f} tokens/s, two {two:,.0f}: {two / one:.2f}x, a thread each")
+    one, two = (median(cpu_s[count]) for count in (1, 2))
+    print(f"CPU seconds of the first process a slice: {one:.2f} alone, {two:.2f} of two: {one / two:.2f}x")
     print(f"losses of {steps} steps differ by {furthest:.1e} nats at most; the last is {losses[1][-1]:.4f}")
 
 
