@@ -320,6 +320,21 @@ def test_I13_a_second_trainer_refuses_and_a_killed_one_leaves_no_lock(tmp_path: 
             pass
 
 
+def test_I14_a_directory_behind_a_link_is_the_directory(
+    alphabet: Path, tmp_path: Path, config: TrainConfig
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    crash(alphabet, tmp_path / "link", config, 20)
+    with (
+        checkpoint.claim(tmp_path / "real", resume=True),
+        pytest.raises(InvalidRequestError, match="another run"),  # by whichever name
+    ):
+        train(None, tmp_path / "link", config, resume=True)
+    assert train(None, tmp_path / "real", config, resume=True).step == 50
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_I17_bf16_goes_on_to_the_same_bits(alphabet: Path, tmp_path: Path, config: TrainConfig) -> None:
     config = replace(config, precision="bf16", accumulate=2)
     train(alphabet, tmp_path / "whole", config)
