@@ -41,6 +41,7 @@ if not any(os.path.isfile(os.path.join(_HERE, "_core" + suffix)) for suffix in E
     )
 
 if TYPE_CHECKING:
+    from pygpt.callback import Callback
     from pygpt.completion import Completion, Score, TextPiece
     from pygpt.engine import Engine
     from pygpt.exporter import export
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
+    "Callback": "pygpt.callback",
     "Completion": "pygpt.completion",
     "Engine": "pygpt.engine",
     "Model": "pygpt.model",
@@ -65,6 +67,7 @@ _MODULES = {
 _EXTRAS = {"torch": "train", "safetensors": "train", "matplotlib": "train"}
 
 __all__ = [
+    "Callback",
     "Cancelled",
     "Completion",
     "ContextLengthError",

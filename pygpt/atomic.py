@@ -34,9 +34,9 @@ def replacing(target: Path) -> Iterator[Path]:
         yield temporary
         # Once before the rename too: a directory that cannot be synced is found while the old file is in
         # place.
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
         os.replace(temporary, target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):  # renamed: it is the target now
             os.unlink(temporary)
@@ -109,7 +109,8 @@ def _sweep(target: Path) -> None:
             os.close(lock)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory last: those made, renamed and removed so far."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -34,7 +34,7 @@ Talk to a model; without MODEL to the one that comes with pygpt.
   echo "Who art thou?" | gpt-chat         # one answer
 """
 # Where a chat is not as SamplingParams says: see Session.
-_HELPS = {
+CHAT_HELPS = {
     "max_tokens": f"new tokens of an answer at most (default: {ANSWER_TOKENS})",
     "on_overflow": "what happens when an answer does not fit into the context (default: shift)",
 }
@@ -97,7 +97,7 @@ def _add_flags(made: argparse.ArgumentParser) -> None:
         "--history", action=argparse.BooleanOptionalAction, default=True, help="keep your lines for next time"
     )
     made.add_argument("-V", "--version", action="store_true", help="show the version and exit")
-    add_sampling_flags(made, without=NOT_IN_CHAT, helps=_HELPS)
+    add_sampling_flags(made, without=NOT_IN_CHAT, helps=CHAT_HELPS)
     add_engine_flags(made)
 
 
@@ -122,8 +122,8 @@ def _piped() -> str:
 
 
 def _converse(session: Session, screen: Screen, arguments: argparse.Namespace) -> int:
-    reader = _reader(screen, arguments)
-    _greet(session, screen)
+    reader = reader_for(screen, arguments)
+    greet(session, screen)
     try:
         converse(session, screen, reader)
     except KeyboardInterrupt:
@@ -131,14 +131,16 @@ def _converse(session: Session, screen: Screen, arguments: argparse.Namespace) -
     return OK
 
 
-def _reader(screen: Screen, arguments: argparse.Namespace) -> Reader:
+def reader_for(screen: Screen, arguments: argparse.Namespace) -> Reader:
+    """Where the lines come from: a terminal, or plain lines."""
     plain = arguments.json or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
     if plain:
         return LineReader(screen)
     return PromptReader(screen, list(COMMANDS), keep_history=arguments.history)
 
 
-def _greet(session: Session, screen: Screen) -> None:
+def greet(session: Session, screen: Screen) -> None:
+    """Say what answers, and how to leave."""
     info = session.engine.info
     name = Path(os.fsdecode(info["path"])).name
     screen.note(f"{name}: {info['parameters'] / 1e6:.1f} million parameters; /help for help, Ctrl-D to leave")

@@ -29,6 +29,7 @@ _COMMANDS = {
     "export": "write a PyTorch checkpoint as a .pygpt file",
     "generate": "continue a text",
     "chat": "talk to a model (the same as gpt-chat)",
+    "watch": "talk with a model while it learns",
     "inspect": "show what a .pygpt file is",
     "verify": "check a .pygpt file and replay its known answers",
     "eval": "measure how well a model predicts a text",

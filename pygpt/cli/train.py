@@ -12,22 +12,27 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pygpt.cli.common import EXIT_CODES
 from pygpt.errors import InvalidRequestError, MissingExtraError, OutOfMemory
-from pygpt.train.config import PRESETS, TrainConfig
+from pygpt.train.config import FIXED, PRESETS, SHAPE, TrainConfig
 
 if TYPE_CHECKING:
     from pygpt.train.trainer import Trainer
 
 _DESCRIPTION = """\
-Train a small GPT on a text, character by character.
+Train a GPT on a text.
 
   pygpt train python-docs -o out/docs                   # English that every Python carries
   pygpt train shakespeare.txt -o out/play --preset lecture --max-minutes 60
+  pygpt train --resume -o out/play                      # after a crash, or Ctrl-C
+  pygpt train stories/ -o out/stories --preset story    # byte-level BPE instead of characters
+  pygpt train mine.txt -o out/mine --init-from out/ckpt.pt
+  torchrun --nproc-per-node 2 -m pygpt train shakespeare.txt -o out/play
 
-TEXT is a UTF-8 file, a folder of .txt, .md and .rst files, or python-docs. The directory then holds
-model.safetensors, config.json, tokenizer.json, training.json and metrics.jsonl; `pygpt export` makes
-a .pygpt file of it. Ctrl-C saves and stops; twice stops at once.
+TEXT is a UTF-8 file, a folder of .txt, .md and .rst files, or python-docs. `pygpt export DIR` makes a
+.pygpt file of the best weights, `pygpt watch DIR` lets you talk with them while they learn. Ctrl-C
+saves and stops, and so do SIGTERM and SIGUSR1; twice stops at once. docs/training.md tells more.
 """
 _EPILOG = f"{EXIT_CODES}, 143 SIGTERM"
+_OF_THE_CHECKPOINT = {*SHAPE, "tokenizer", "vocab_size"} - {"context_length"}  # with --init-from
 _SHORT_FLAGS = {"seed": ["-s"], "threads": ["-j"]}
 
 
@@ -38,16 +43,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="train a small GPT on a text",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        usage="pygpt train TEXT -o DIR [--preset NAME] [options]",
+        usage="pygpt train TEXT -o DIR [--preset NAME] [options]\n       pygpt train --resume -o DIR",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("text", metavar="TEXT", help="a file, a folder, or python-docs")
+    parser.add_argument("text", metavar="TEXT", nargs="?", help="a file, a folder, or python-docs")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="training directory to write")
     parser.add_argument(
-        "--preset", choices=sorted(PRESETS), default="cpu", help="starting point (default: cpu)"
+        "--preset", choices=sorted(PRESETS), help="starting point (default: cpu; finetune with --init-from)"
     )
-    parser.add_argument("--force", action="store_true", help="replace the run that is in DIR")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in DIR, with its hyper-parameters but for flags given, or begin it",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace the run that is in DIR; with --resume, allow that the text has changed",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="try one step, say what a run takes, write nothing"
     )
@@ -64,7 +78,11 @@ def _add_config_flags(group: argparse._ArgumentGroup) -> None:
     for item in fields(TrainConfig):
         annotated, help_text = get_args(hints[item.name])
         kind = get_args(annotated)[0] if get_args(annotated) else annotated  # float | None -> float
-        values = {name: getattr(preset, item.name) for name, preset in PRESETS.items()}
+        values = {
+            name: getattr(preset, item.name)
+            for name, preset in PRESETS.items()
+            if name != "finetune" or item.name not in _OF_THE_CHECKPOINT
+        }
         options: dict[str, Any] = {"type": kind, "metavar": "N" if kind in (int, float) else "NAME"}
         if kind is bool:
             options = {"action": argparse.BooleanOptionalAction}
@@ -99,11 +117,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(args).items() if name in TrainConfig.__dataclass_fields__}
-    config = replace(PRESETS[args.preset], **given)
+    _check_given(args, given)
+    preset = PRESETS[args.preset or ("finetune" if "init_from" in given else "cpu")]
+    config = replace(preset, **given)
     if args.dry_run:
         return _dry_run(args, config)
     if args.output is None:
         raise InvalidRequestError("output", "say where to write the model: -o DIR")
+    if args.text is None and not args.resume:
+        raise InvalidRequestError("text", "say what to train on: a file, a folder, or python-docs")
 
     from pygpt.train.progress import ConsoleReporter, Reporter
     from pygpt.train.run import train
@@ -111,12 +133,36 @@ def _run(args: argparse.Namespace) -> int:
 
     reporter = Reporter() if args.quiet else ConsoleReporter()
     with polite_signals() as stop:
-        result = train(args.text, args.output, config, force=args.force, reporter=reporter, should_stop=stop)
+        result = train(
+            args.text,
+            args.output,
+            config,
+            force=args.force,
+            resume=args.resume,
+            changes=_preset_values(args.preset) | given,
+            reporter=reporter,
+            should_stop=stop,
+        )
     if args.json:
         _say(json.dumps({"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}))
     else:
         _say(str(args.output))
     return 128 + stop.signal if result.stopped and stop.signal else 0
+
+
+def _preset_values(name: str | None) -> dict[str, Any]:
+    """What a preset that was named says; of the shape, finetune says nothing."""
+    values = asdict(PRESETS[name]) if name else {}
+    return {key: value for key, value in values.items() if name != "finetune" or key not in FIXED}
+
+
+def _check_given(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
+    """Refuse flags that would say nothing."""
+    shape = sorted(given.keys() & _OF_THE_CHECKPOINT - {"tokenizer"})
+    if "init_from" in given and shape:
+        raise InvalidRequestError(shape[0], "comes from the checkpoint of --init-from; leave it out")
+    if "vocab_size" in given and not args.preset and given.get("tokenizer") != "bpe" and not args.resume:
+        raise InvalidRequestError("vocab_size", "is for --tokenizer bpe; other vocabularies have their size")
 
 
 def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
@@ -125,12 +171,15 @@ def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
 
     from pygpt.train.run import headline, prepare
 
+    if args.text is None:
+        raise InvalidRequestError("text", "say what to train on: a file, a folder, or python-docs")
     trainer = prepare(args.text, args.output or Path(), config)
+    config, state = trainer.config, trainer.state
     trainer.train_step(0.0)
     began_s, step_s = time.monotonic(), 0.0
-    while trainer.step < 4 or step_s * (trainer.step - 1) < 1.0:
+    while state.step < 4 or step_s * (state.step - 1) < 1.0:
         trainer.train_step(0.0)
-        step_s = (time.monotonic() - began_s) / (trainer.step - 1)
+        step_s = (time.monotonic() - began_s) / (state.step - 1)
     report = {
         "schema": "pygpt.train-dry-run/1",
         "model": headline(trainer),

@@ -45,6 +45,11 @@ class Session:
         self._tries = 0
         self._check(params)
 
+    def reload(self, engine: Engine) -> None:
+        """Let another engine of the same vocabulary answer from here on; what was said and set stays."""
+        self.engine = engine
+        self.context = engine.info["context_length"]
+
     def used(self) -> int:
         """Tokens that the conversation takes of the context."""
         return self._size(self._conversation()) if self.messages else 0

@@ -1,1 +1,1 @@
-"""Training of `pygpt.model.Model` on text. Of the modules here only `config` does without torch."""
+"""Training of `pygpt.model.Model` on text. `config`, `saved_steps` and `stop` do without torch."""

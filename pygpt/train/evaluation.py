@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pygpt.errors import InvalidRequestError
 from pygpt.model import Model
+from pygpt.train.data import windows as text_windows
 
 _TOKENS_AT_ONCE = 4096  # enough to fill a CPU, small enough for any memory
 
 
 @torch.no_grad()
-def evaluate(model: Model, ids: Tensor, context: int, *, windows: int | None = None) -> float:
+def evaluate(
+    model: Model, ids: Tensor | NDArray[np.generic], context: int, *, windows: int | None = None
+) -> float:
     """Mean loss in nats a token over the non-overlapping full windows of the text, without dropout.
 
     Window i reads the tokens [i * context, (i + 1) * context) and predicts the successor of each; a rest that
@@ -31,21 +36,19 @@ def evaluate(model: Model, ids: Tensor, context: int, *, windows: int | None = N
     count = (len(ids) - 1) // context
     if count < 1:
         raise InvalidRequestError("ids", f"{len(ids)} tokens are too few for one window of {context} + 1")
-    inputs = ids[: count * context].view(count, context)
-    targets = ids[1 : count * context + 1].view(count, context)
+    chosen = np.arange(count)
     if windows is not None and windows < count:
-        chosen = torch.arange(windows) * count // windows
-        inputs, targets = inputs[chosen], targets[chosen]
+        chosen = np.arange(windows) * count // windows
     device = model.wte.weight.device
     rows = max(1, _TOKENS_AT_ONCE // context)
     total = 0.0
     was_training = model.training
     model.eval()
     try:
-        for first in range(0, len(inputs), rows):
-            x, y = inputs[first : first + rows].to(device), targets[first : first + rows].to(device)
-            logits = model(x).float()  # [rows, context, n_vocab]
-            total += cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum").item()
+        for first in range(0, len(chosen), rows):
+            x, y = text_windows(ids, chosen[first : first + rows] * context, context)
+            logits = model(x.to(device)).float()  # [rows, context, n_vocab]
+            total += cross_entropy(logits.flatten(0, 1), y.to(device).flatten(), reduction="sum").item()
     finally:
         model.train(was_training)
-    return total / inputs.numel()
+    return total / (len(chosen) * context)

@@ -48,6 +48,12 @@ class Evaluation:
 class Reporter:
     """Is told what happens, and shows nothing; what is shown is up to its children."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """What is done before the first step, and how far it is; the same figures may come again."""
+
+    def noted(self, text: str) -> None:
+        """Something to know: what is odd and does not stop the run."""
+
     def started(self, headline: str) -> None:
         """The first step comes next."""
 
@@ -70,14 +76,23 @@ class ConsoleReporter(Reporter):
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Progress(
-            TextColumn("step {task.fields[step]}"),
+            TextColumn("{task.fields[what]}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}% {task.fields[state]}"),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=1.0, step=0, state="")
+        self._task = self._bar.add_task("", total=1.0, what="step 0", state="")
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Move the bar."""
+        self._bar.start()
+        self._bar.update(self._task, completed=done / max(total, 1), what=what)
+
+    def noted(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(Text(_spelled_out(f"note: {text}")))
 
     def started(self, headline: str) -> None:
         """Show the headline and the bar."""
@@ -87,7 +102,7 @@ class ConsoleReporter(Reporter):
     def stepped(self, step: Step) -> None:
         """Move the bar."""
         state = f" loss {step.loss:.3f}  {step.tokens_per_s:,.0f} tokens/s  {_clock(step.left_s)} left"
-        self._bar.update(self._task, completed=step.done, step=step.step, state=state)
+        self._bar.update(self._task, completed=step.done, what=f"step {step.step}", state=state)
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Print a line above the bar."""

@@ -2,48 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pygpt.model import Block, Model, ModelConfig
+from pygpt.errors import InvalidRequestError
+from pygpt.model import Block, Model
 from pygpt.tokenizer import Tokenizer
 from pygpt.train import checkpoint
 from pygpt.train.config import TrainConfig
-from pygpt.train.data import load_text, split
+from pygpt.train.data import PYTHON_DOCS, size_of, text_files
+from pygpt.train.initial import Start, fresh, imported, model_config, resumed
+from pygpt.train.optimizer import choose_device
+from pygpt.train.processes import Processes, joined
 from pygpt.train.progress import Reporter
-from pygpt.train.trainer import Corpus, Result, Trainer
+from pygpt.train.resume import Saved, changed, find, restore
+from pygpt.train.tokens import LARGE_BYTES, Corpus, load_corpus
+from pygpt.train.trainer import Result, Trainer
 
 
 def train(
-    source: str | Path,
+    source: str | Path | None,
     directory: Path,
     config: TrainConfig,
     *,
     force: bool = False,
+    resume: bool = False,
+    changes: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Train a fresh model on the text and leave it in the directory (see `pygpt.train.checkpoint`).
+    """Train a model on the text and leave it in the directory (see `pygpt.train.checkpoint`).
 
     Args:
-        source: a file, a folder or "python-docs" (see `pygpt.train.data.load_text`).
+        source: a file, a folder or "python-docs" (see `pygpt.train.data.load_text`); None is the text of the
+            run that is resumed.
         directory: made if it is not there.
         config: `PRESETS["cpu"]` is a start.
-        force: replace a run that is in the directory.
+        force: replace a run that is in the directory; with `resume`, go on though the text has changed.
+        resume: go on with the run in the directory from its newest checkpoint that is whole, with its own
+            hyper-parameters; begin it where it never came to save one.
+        changes: hyper-parameters to change on resuming.
         reporter: is told what happens.
-        should_stop: asked after every step; true ends the run there, with the best weights saved.
+        should_stop: asked after every step; true ends the run there, saved.
 
     Raises:
         InvalidRequestError: the text, the directory or a value of the config cannot be used.
-        NumericalError: the loss is not finite; the best weights so far are on disk.
+        ModelFileError: the checkpoints, or the one to begin from, cannot be used.
+        NumericalError: the loss is not finite; the best weights and the checkpoints so far are on disk.
+        OSError: something cannot be written; the checkpoints so far are on disk.
     """
-    reporter = reporter or Reporter()
-    trainer = prepare(source, directory, config)
-    with checkpoint.claim(directory, force=force):
-        reporter.started(headline(trainer))
+    model_config(config, 1)  # what is impossible is told before anything is touched
+    with (
+        joined(choose_device(config.device)) as processes,
+        _claimed(directory, processes, force=force, resume=resume),
+    ):
+        reporter = reporter if reporter and processes.is_first else Reporter()
         try:
+            trainer = _begin(
+                source, directory, config, processes, reporter, changes or {}, force=force, resume=resume
+            )
+            reporter.started(headline(trainer))
             return trainer.run(reporter, should_stop)
         except BaseException:
             reporter.finished("")
@@ -51,46 +73,138 @@ def train(
 
 
 def prepare(source: str | Path, directory: Path, config: TrainConfig) -> Trainer:
-    """Read the text, then make its vocabulary and a fresh model. Writes nothing.
+    """Read the text, then make its vocabulary and a model to train, in this process alone. Writes nothing.
 
     Raises:
         InvalidRequestError: the text or a value of the config cannot be used.
+        ModelFileError: the checkpoint to begin from cannot be used.
     """
-    text = load_text(source)
-    tokenizer = Tokenizer.from_text(text)
-    ids, validation_ids = split(torch.tensor(tokenizer.encode(text)), config.context_length)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    model = Model.from_config(model_config(config, tokenizer.vocab_size))
-    if config.attention_dropout is not None:
-        for block in model.blocks:
-            if isinstance(block, Block):
-                block.attn.weight_dropout = config.attention_dropout
-    return Trainer(model, Corpus(tokenizer, ids, validation_ids), config, directory)
-
-
-def model_config(config: TrainConfig, n_vocab: int) -> ModelConfig:
-    """The architecture that a training config describes, for a vocabulary of this size."""
-    return ModelConfig(
-        context_length=config.context_length,
-        d_model=config.d_model,
-        h=config.h,
-        n_layers=config.n_layers,
-        n_vocab=n_vocab,
-        dropout=config.dropout,
-        activation=config.activation,  # type: ignore[arg-type]  # ModelConfig checks it
-        bias=config.bias,
-        tie_weights=config.tie_weights,
-    )
+    text = _named(source)
+    start = imported(config) if config.init_from else fresh(text, config, _untold)
+    corpus = load_corpus(text, start.tokenizer, start.config.context_length, None, _untold)
+    return _trainer(start, corpus, directory, Processes())
 
 
 def headline(trainer: Trainer) -> str:
     """One line: the size of the model, of the text and of a step."""
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    config, corpus = trainer.config, trainer.corpus
+    config, corpus, state = trainer.config, trainer.corpus, trainer.state
+    count = trainer.processes.count
     return (
-        f"{parameters:,} parameters on {trainer.device}; {len(corpus.train):,} tokens to train on, "
-        f"{len(corpus.validation):,} to validate, vocabulary {corpus.tokenizer.vocab_size}; "
-        f"{config.batch_size * config.context_length:,} tokens a step, seed {config.seed}"
+        f"{parameters:,} parameters on {trainer.device}{f' in {count} processes' if count > 1 else ''}; "
+        f"{len(corpus.train):,} tokens to train on, {len(corpus.validation):,} to validate, vocabulary "
+        f"{corpus.tokenizer.vocab_size}; {config.batch_size * config.context_length:,} tokens a step, seed "
+        f"{config.seed}{f'; goes on behind step {state.step:,}' if state.step else ''}"
     )
+
+
+def _begin(
+    source: str | Path | None,
+    directory: Path,
+    config: TrainConfig,
+    processes: Processes,
+    reporter: Reporter,
+    changes: Mapping[str, Any],
+    *,
+    force: bool,
+    resume: bool,
+) -> Trainer:
+    """The run as it is before its first step: a new one, or where its checkpoint was."""
+    saved = _found(directory, processes, reporter) if resume else None
+    if saved is not None:
+        config = changed(saved.config, changes, reporter.noted)
+    elif source is None:
+        raise InvalidRequestError("text", "say what to train on: there is no checkpoint that tells")
+    text = saved.source if source is None and saved is not None else _named(source or "")
+    start = _start(text, config, saved, processes, reporter)
+    corpus = _corpus(text, start, directory, processes, reporter)
+    trainer = _trainer(start, corpus, directory, processes)
+    if saved is None:
+        if processes.is_first:
+            checkpoint.remove_run(directory, keep=_cache(text, config, directory))
+        return trainer
+    if corpus.text_sha256 != saved.text_sha256 and not force:
+        raise InvalidRequestError(
+            "text",
+            f"{text} is not the text that the run was trained on; --force goes on with it all the same",
+        )
+    restore(saved, trainer)
+    if processes.is_first and trainer.state.best_step and checkpoint.kept(directory) is None:
+        reporter.noted(f"{directory / checkpoint.WEIGHTS}, the best weights, is lost; the next best is kept")
+        trainer.state.best_loss = float("inf")
+    return trainer
+
+
+def _found(directory: Path, processes: Processes, reporter: Reporter) -> Saved | None:
+    """The checkpoint that the first process chooses."""
+    return processes.told(find(directory, reporter.noted) if processes.is_first else None)
+
+
+def _start(
+    text: str, config: TrainConfig, saved: Saved | None, processes: Processes, reporter: Reporter
+) -> Start:
+    if saved is not None:
+        return resumed(saved, config)
+    if config.init_from:
+        return imported(config)
+    start = fresh(text, config, reporter.preparing) if processes.is_first else None
+    written = processes.told(start.tokenizer.to_json() if start is not None else "")
+    tokenizer = start.tokenizer if start is not None else Tokenizer.from_json(written)
+    return Start(config, tokenizer, tokenizer.vocab_size)
+
+
+def _corpus(text: str, start: Start, directory: Path, processes: Processes, reporter: Reporter) -> Corpus:
+    """The tokenised text; where it goes to a file, the first process writes it and the others wait."""
+    cache = _cache(text, start.config, directory)
+    length = start.config.context_length
+    if not processes.is_first:
+        processes.told(None)
+    corpus = load_corpus(text, start.tokenizer, length, cache, reporter.preparing)
+    if processes.is_first:
+        processes.told(None)
+    return corpus
+
+
+def _cache(text: str, config: TrainConfig, directory: Path) -> Path | None:
+    if config.cache is not None:
+        return Path(config.cache)
+    return directory / checkpoint.TOKENS if size_of(text) >= LARGE_BYTES else None
+
+
+def _trainer(start: Start, corpus: Corpus, directory: Path, processes: Processes) -> Trainer:
+    config = start.config
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    model: Model = start.model()
+    if config.attention_dropout is not None:
+        for block in model.blocks:
+            if isinstance(block, Block):
+                block.attn.weight_dropout = config.attention_dropout
+    return Trainer(model, corpus, config, directory, processes)
+
+
+@contextmanager
+def _claimed(directory: Path, processes: Processes, *, force: bool, resume: bool) -> Iterator[None]:
+    """The first process claims the directory, for all."""
+    if not processes.is_first:
+        yield
+        return
+    with checkpoint.claim(directory, force=force, resume=resume):
+        yield
+
+
+def _named(source: str | Path) -> str:
+    """The source as it is written down: found from any directory.
+
+    Raises:
+        InvalidRequestError: a folder without text files.
+    """
+    if source == PYTHON_DOCS:
+        return PYTHON_DOCS
+    text_files(source)
+    return str(Path(source).absolute())
+
+
+def _untold(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""

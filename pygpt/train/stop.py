@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request, for programs; the library itself never installs a handler."""
+"""Signals as a polite request to stop, for programs; the library itself never installs a handler."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class StopRequest:
     """A run calls it between its steps: true once a signal has come.
 
     Attributes:
-        signal: its number, or None.
+        signal: its number, or None. SIGUSR1, which schedulers such as Slurm send ahead of the end, counts as
+            SIGTERM.
     """
 
     signal: int | None = None
@@ -24,14 +27,15 @@ class StopRequest:
 
 @contextmanager
 def polite_signals() -> Iterator[StopRequest]:
-    """Within, the first SIGINT or SIGTERM only makes the request; a second acts at once. Main thread only."""
+    """Within, the first signal only makes the request; a second acts at once. Main thread only."""
     request = StopRequest()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _ASKING}
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        request.signal = number
+        request.signal = signal.SIGTERM if number == signal.SIGUSR1 else number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
     for number in before:
         signal.signal(number, ask)

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
-from pygpt.errors import NumericalError
+from pygpt.errors import InvalidRequestError, NumericalError
 from pygpt.model import Model
-from pygpt.tokenizer import Tokenizer
-from pygpt.train import checkpoint
+from pygpt.train import checkpoint, resume
 from pygpt.train.config import TrainConfig
-from pygpt.train.data import sample_batch
+from pygpt.train.data import window_starts, windows
 from pygpt.train.evaluation import evaluate
+from pygpt.train.metrics import Metrics
 from pygpt.train.optimizer import choose_device, make_optimizer
+from pygpt.train.processes import Processes
 from pygpt.train.progress import Evaluation, Reporter, Step
 from pygpt.train.schedule import learning_rate, progress
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """The text as ids, and the tokenizer that made them.
-
-    Attributes:
-        train, validation: integers [N], each longer than the context.
-    """
-
-    tokenizer: Tokenizer
-    train: Tensor
-    validation: Tensor
+from pygpt.train.state import State
+from pygpt.train.tokens import Corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +48,46 @@ class Result:
 
 
 class Trainer:
-    """One run: a model, a corpus, and the directory that it writes (see `pygpt.train.checkpoint`)."""
+    """One run: a model, a corpus, and the directory that it writes (see `pygpt.train.checkpoint`).
 
-    def __init__(self, model: Model, corpus: Corpus, config: TrainConfig, directory: Path) -> None:
+    Every random choice follows from (seed, step): a run that goes on from a checkpoint repeats what it would
+    have done, and a step's windows are the same however many processes and parts share them out.
+
+    Raises:
+        InvalidRequestError: the batch does not divide among the processes and parts, or there is no such
+            device.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        corpus: Corpus,
+        config: TrainConfig,
+        directory: Path,
+        processes: Processes | None = None,
+    ) -> None:
         self.config = config
         self.corpus = corpus
         self.directory = directory
+        self.processes = processes or Processes()
+        if config.batch_size % (self.processes.count * config.accumulate):
+            raise InvalidRequestError(
+                "batch_size",
+                f"{config.batch_size} does not divide among {self.processes.count} processes of "
+                f"{config.accumulate} parts each",
+            )
         self.device = choose_device(config.device)
         self.model = model.to(self.device)
         self.optimizer = make_optimizer(self.model, config)
-        self.batches = torch.Generator().manual_seed(config.seed)
-        self.step = 0
-        self.best_step = 0
-        self.best_loss = math.inf
-        self._started_s = time.monotonic()
+        self.state = State()
+        self._saved_step = 0
+        self._forward: Any = self.model
+        if config.compile:
+            self._forward = torch.compile(self._forward)
+        if self.processes.count > 1:
+            self._forward = DistributedDataParallel(self._forward)
+        if config.precision == "tf32":
+            torch.set_float32_matmul_precision("high")
 
     def run(
         self, reporter: Reporter | None = None, should_stop: Callable[[], bool] = lambda: False
@@ -80,135 +96,230 @@ class Trainer:
 
         Args:
             reporter: is told what happens.
-            should_stop: asked after every step; true ends the run there, evaluated and saved.
+            should_stop: asked after every step; true ends the run there, saved.
 
         Raises:
-            NumericalError: the loss is not finite; the best weights so far are on disk.
+            NumericalError: the loss is not finite; the best weights and the checkpoints so far are on disk.
+            OSError: a checkpoint cannot be saved; those before are on disk.
         """
         reporter = reporter or Reporter()
-        self._started_s = time.monotonic()
-        checkpoint.save_description(self.directory, self.model.config, self.corpus.tokenizer)
-        done, stopped = 0.0, False
-        losses: list[float] = []  # since the last evaluation
-        while done < 1 and not stopped:
-            rate = learning_rate(self.config, self.step, done)
-            losses.append(self.train_step(rate))
-            done = progress(self.config, self.step, self.elapsed_s)
-            left_s = self.elapsed_s * (1 - done) / done
-            reporter.stepped(Step(self.step, done, losses[-1], self.tokens / self.elapsed_s, left_s))
-            stopped = should_stop()
-            if done == 1 or stopped or self.step % self.config.eval_interval == 0:
-                self._evaluate(reporter, fmean(losses), rate)
-                losses.clear()
-        return self._finish(reporter, stopped=stopped and done < 1)
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self._started_s
+        config, state = self.config, self.state
+        metrics = Metrics(self.directory, config, reporter, state.step, first=self.processes.is_first)
+        self._saved_step = state.step
+        self._describe()
+        began_s = time.monotonic() - state.elapsed_s
+        done, stopped, rate = progress(config, state.step, state.elapsed_s), False, 0.0
+        while done < 1 and not stopped and not self._is_out_of_patience():
+            rate = learning_rate(config, state.step, done)
+            loss = self.train_step(rate)
+            elapsed_s = time.monotonic() - began_s
+            reporter.stepped(self._news(loss, elapsed_s))
+            stopped, state.elapsed_s = self.processes.agreed(should_stop(), elapsed_s)
+            done = progress(config, state.step, state.elapsed_s)
+            if done == 1 or state.step % config.eval_interval == 0:
+                self._evaluate(reporter, metrics, rate)
+            if state.step % (config.save_interval or config.eval_interval) == 0:
+                self._save()
+        self._save()
+        return self._finish(reporter, metrics, stopped=stopped and done < 1)
 
     @property
     def tokens(self) -> int:
         """Tokens that the steps so far have read."""
-        return self.step * self.config.batch_size * self.config.context_length
+        return self.state.step * self.config.batch_size * self.config.context_length
+
+    def _news(self, loss: float, elapsed_s: float) -> Step:
+        step = self.state.step
+        done = progress(self.config, step, elapsed_s)
+        return Step(step, done, loss, self.tokens / elapsed_s, elapsed_s * (1 - done) / done)
 
     def train_step(self, rate: float) -> float:
-        """One step at this learning rate on one random batch; its mean loss, in nats a token.
+        """One step at this learning rate on the step's batch; its mean loss, in nats a token.
 
         Raises:
-            NumericalError: the loss is not finite; no weight was changed.
+            NumericalError: the loss or its gradient is not finite; no weight was changed.
         """
-        config = self.config
-        x, y = sample_batch(self.corpus.train, config.batch_size, config.context_length, self.batches)
+        config, step = self.config, self.state.step
+        starts = window_starts(
+            len(self.corpus.train), config.context_length, config.batch_size, config.seed, step
+        )
+        parts = np.split(self.processes.share(starts), config.accumulate)
+        # Dropout's numbers, one series a step and process.
+        torch.manual_seed(
+            np.random.SeedSequence((config.seed, step, self.processes.rank)).generate_state(1)[0]
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        with self._arithmetic():
-            logits = self.model(x.to(self.device))  # [batch, context, n_vocab]
-        loss = cross_entropy(logits.float().flatten(0, 1), y.to(self.device).flatten())
-        self._require_finite(loss.item(), f"the loss of step {self.step}, at a learning rate of {rate:.2g},")
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            with self._gradients_stay_here() if part is not parts[-1] else nullcontext():
+                total += self._add_gradient(part)
+        loss = self.processes.mean(total).item()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip).item()
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            self._refuse_step(starts, loss, norm, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        return loss.item()
+        self.state.made_step(loss)
+        return loss
+
+    def _add_gradient(self, starts: np.ndarray[Any, np.dtype[np.int64]]) -> torch.Tensor:
+        """Add the gradient of one part of the batch; its share of the mean loss."""
+        x, y = windows(self.corpus.train, starts, self.config.context_length)
+        with self._arithmetic():
+            logits = self._forward(x.to(self.device))  # [part, context, n_vocab]
+        loss = cross_entropy(logits.float().flatten(0, 1), y.to(self.device).flatten())
+        loss = loss / self.config.accumulate
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _gradients_stay_here(self) -> AbstractContextManager[Any]:
+        """Within, the processes do not yet add up their gradients: more parts are to come."""
+        if self.processes.count == 1:
+            return nullcontext()
+        inside: AbstractContextManager[Any] = self._forward.no_sync()
+        return inside
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.config.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def _require_finite(self, loss: float, what: str) -> None:
-        if not math.isfinite(loss):
-            kept = (
-                f"the weights of step {self.best_step} are kept" if self.best_step else "nothing is saved yet"
-            )
-            raise NumericalError(
-                f"{what} is {loss}; {kept}. Try a lower learning rate, more warm-up steps, or precision f32"
-            )
+    def _refuse_step(
+        self, starts: np.ndarray[Any, np.dtype[np.int64]], loss: float, norm: float, rate: float
+    ) -> None:
+        """Write down which batch it was, and raise."""
+        step = self.state.step
+        facts = {
+            "step": step, "loss": str(loss), "gradient_norm": str(norm), "learning_rate": rate,
+            "context_length": self.config.context_length, "window_starts": starts.tolist(),
+            "text_sha256": self.corpus.text_sha256,
+        }  # fmt: skip
+        if self.processes.is_first:
+            with contextlib.suppress(OSError):  # the error below says the most of it
+                path = self.directory / checkpoint.FAILED_STEP
+                checkpoint.write_atomically(path, checkpoint.as_json(facts))
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        self._refuse_not_finite(
+            f"the {what} of step {step}, at a learning rate of {rate:.2g},",
+            loss if what == "loss" else norm,
+            f"Its batch is the windows from tokens {', '.join(map(str, starts[:4]))}"
+            f"{', ...' if len(starts) > 4 else ''} on ({checkpoint.FAILED_STEP} has all). ",
+        )
 
-    def _evaluate(self, reporter: Reporter, train_loss: float, rate: float) -> None:
+    def _refuse_not_finite(self, what: str, value: float, which: str = "") -> None:
+        best, saved = self.state.best_step, self._saved_step
+        kept = f"the weights of step {best} are kept" if best else "nothing is saved yet"
+        again = f", and the checkpoint of step {saved} for --resume" if saved else ""
+        raise NumericalError(
+            f"{what} is {value}; {kept}{again}. {which}Try a lower learning rate, more warm-up steps, or "
+            "precision f32"
+        )
+
+    def _measure(self) -> float:
+        """The loss on part of the validation text; the same in every process.
+
+        Raises:
+            NumericalError: it is not finite.
+        """
+        config, loss = self.config, math.nan
+        if self.processes.is_first:
+            with self._arithmetic():
+                loss = evaluate(
+                    self.model, self.corpus.validation, config.context_length, windows=config.eval_windows
+                )
+        loss = self.processes.told(loss)
+        if not math.isfinite(loss):
+            self._refuse_not_finite(f"the validation loss after step {self.state.step}", loss)
+        return loss
+
+    def _evaluate(self, reporter: Reporter, metrics: Metrics, rate: float) -> None:
         """Measure, keep the weights if none were better, write a line of metrics, show a sample."""
-        config = self.config
-        with self._arithmetic():
-            loss = evaluate(
-                self.model, self.corpus.validation, config.context_length, windows=config.eval_windows
-            )
-        self._require_finite(loss, f"the validation loss after step {self.step}")
-        best = loss < self.best_loss
+        state = self.state
+        loss = self._measure()
+        best = state.judge(loss)
         if best:
-            self.best_loss, self.best_step = loss, self.step
-            checkpoint.save_weights(self.directory, self.model)
-            self._save_record("running")
-        self._append_metrics(
+            self._keep(loss)
+        train_loss = state.take_train_loss()
+        metrics.add(
             {
-                "step": self.step,
+                "step": state.step,
                 "tokens": self.tokens,
-                "elapsed_s": round(self.elapsed_s, 1),
+                "elapsed_s": round(state.elapsed_s, 1),
                 "learning_rate": rate,
                 "train_loss": round(train_loss, 5),
                 "validation_loss": round(loss, 5),
             }
         )
-        reporter.evaluated(Evaluation(self.step, train_loss, loss, best))
-        if config.sample_length:
+        reporter.evaluated(Evaluation(state.step, train_loss, loss, best))
+        if self.config.sample_length and self.processes.is_first:
             reporter.sampled(self._sample())
 
-    def _append_metrics(self, line: dict[str, float]) -> None:
-        with (self.directory / checkpoint.METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def _keep(self, loss: float) -> None:
+        if self.processes.is_first:
+            checkpoint.save_weights(self.directory, self.model, step=self.state.step, loss=loss)
+            self._save_record("running", self.state.step, loss)
+
+    def _save(self) -> None:
+        """Save a checkpoint, unless this step's is there."""
+        if self.processes.is_first and self.state.step != self._saved_step:
+            resume.save(self)
+        self._saved_step = self.state.step
+
+    def _describe(self) -> None:
+        if self.processes.is_first:
+            checkpoint.save_description(self.directory, self.model.config, self.corpus.tokenizer)
+            self._save_record("running", self.state.best_step, self.state.best_loss)
+
+    def _is_out_of_patience(self) -> bool:
+        return self.config.patience is not None and self.state.waited >= self.config.patience
 
     def _sample(self) -> str:
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
-        start = self.corpus.validation[:1].view(1, 1).to(self.device)
+        start = torch.tensor([[int(self.corpus.validation[0])]], device=self.device)
         ids = self.model.generate(start, self.config.sample_length, temperature=0.8, generator=generator)
-        return self.corpus.tokenizer.decode(ids[0].tolist())
+        return self.corpus.tokenizer.text_of(ids[0].tolist())
 
-    def _finish(self, reporter: Reporter, *, stopped: bool) -> Result:
-        """Go back to the weights kept, measure them in full unless someone waits, close the record."""
+    def _finish(self, reporter: Reporter, metrics: Metrics, *, stopped: bool) -> Result:
+        """Go back to the weights kept, measure them in full unless someone waits, close the record.
+
+        A run that is stopped is measured out of turn, after it was saved, and its state is left alone: it
+        goes on as if it had not been.
+        """
+        state = self.state
+        if stopped and state.step % self.config.eval_interval:
+            loss = self._measure()
+            if loss < state.best_loss:
+                self._keep(loss)
+        if not self.processes.is_first:
+            return Result(state.step, self.processes.told(0.0), stopped)
         kept, _ = checkpoint.load(self.directory)
         self.model.load_state_dict(kept.state_dict())
-        where = "part"
+        best_step, best_loss = checkpoint.kept(self.directory) or (state.best_step, state.best_loss)
         if not stopped:
-            self.best_loss = evaluate(self.model, self.corpus.validation, self.config.context_length)
-            where = "all"
-        self._save_record("stopped" if stopped else "done")
+            best_loss = evaluate(self.model, self.corpus.validation, self.config.context_length)
+        self._save_record("stopped" if stopped else "done", best_step, best_loss)
+        metrics.close()
+        end = "stopped" if stopped else "no better loss any more" if self._is_out_of_patience() else "done"
         reporter.finished(
-            f"{'stopped' if stopped else 'done'} after {self.step} steps; kept the weights of step "
-            f"{self.best_step}: {self.best_loss:.4f} nats a token on {where} of the validation text"
+            f"{end} after {state.step} steps; kept the weights of step {best_step}: {best_loss:.4f} nats a "
+            f"token on {'part' if stopped else 'all'} of the validation text"
         )
-        return Result(self.step, self.best_loss, stopped)
+        return Result(state.step, self.processes.told(best_loss), stopped)
 
-    def _save_record(self, state: str) -> None:
+    def _save_record(self, how: str, best_step: int, best_loss: float) -> None:
+        state = self.state
         record = {
-            "state": state,
-            "step": self.step,
+            "state": how,
+            "step": state.step,
             "tokens": self.tokens,
-            "elapsed_s": round(self.elapsed_s, 1),
-            "best": {"step": self.best_step, "validation_loss": self.best_loss},
+            "elapsed_s": round(state.elapsed_s, 1),
+            "best": {"step": best_step, "validation_loss": best_loss} if best_step else None,
             "train_tokens": len(self.corpus.train),
             "validation_tokens": len(self.corpus.validation),
+            "processes": self.processes.count,
             "config": asdict(self.config),
             "torch": torch.__version__,
         }

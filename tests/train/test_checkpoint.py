@@ -84,6 +84,7 @@ def test_a_directory_with_files_is_refused_without_force(tmp_path: Path) -> None
         pass
     checkpoint.load(tmp_path)  # untouched
     with checkpoint.claim(tmp_path, force=True):
+        checkpoint.remove_run(tmp_path)
         assert os.listdir(tmp_path) == ["notes.txt"]  # the run is gone, what is not ours stays
 
 
@@ -94,7 +95,13 @@ def test_a_directory_is_made_with_its_parents_and_may_be_empty(tmp_path: Path) -
         pass
 
 
-def test_two_runs_never_share_a_directory(tmp_path: Path) -> None:
+def test_a_directory_that_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
+    with checkpoint.claim(tmp_path / "a"):
+        assert (tmp_path / "a").is_dir()
+    assert not (tmp_path / "a").exists()
+
+
+def test_I13_two_runs_never_share_a_directory(tmp_path: Path) -> None:
     with (
         checkpoint.claim(tmp_path),
         pytest.raises(InvalidRequestError, match="another run"),

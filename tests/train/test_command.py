@@ -43,7 +43,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_ends_with_its_exit_code(
+def test_I9_a_signal_saves_and_ends_with_its_exit_code(
     alphabet: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "out"
@@ -107,6 +107,39 @@ def test_wrong_arguments_end_with_2_and_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--init-from=x.pt", "--n-layers=2"], "n_layers: comes from the checkpoint of --init-from"),
+        (["--init-from=x.pt", "--no-bias"], "bias: comes from the checkpoint"),
+        (["--init-from=missing.pt"], "missing.pt: cannot be opened"),
+        (["--vocab-size=300"], "vocab_size: is for --tokenizer bpe"),
+        (["--accumulate=5"], "accumulate: 5 does not divide a batch_size of 12"),
+        (["--tokenizer=missing.json"], "missing.json' cannot be read"),
+    ],
+)
+def test_flags_that_cannot_be_used_are_refused_and_nothing_is_made(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert main(["train", str(alphabet), "-o", str(tmp_path / "out"), *flags]) in (2, 3)
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_script_may_always_say_resume(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert main(["train", "-o", out, "--resume"]) == 2
+    assert "there is no checkpoint that tells" in capfd.readouterr().err
+    assert run(str(alphabet), "-o", out, "--resume", "--steps=2", "-q") == 0
+    assert run(str(alphabet), "-o", out, "--resume", "--steps=4") == 0
+    shown = capfd.readouterr().err
+    assert "changed on resuming: steps 2 -> 4" in shown
+    assert "goes on behind step 2" in shown
+    assert main(["train", "-o", out, "--resume", "--steps=5", "-q"]) == 0  # all else is as it was
 
 
 def test_errors_are_json_and_have_tracebacks_where_asked_for(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pygpt.errors import InvalidRequestError
-from pygpt.train.data import load_text, sample_batch, split
+from pygpt.train.data import load_text, pieces, split, window_starts, windows
 
 
 def test_a_file_is_read_without_mark_and_with_unix_lines(tmp_path: Path) -> None:
@@ -74,9 +75,26 @@ def test_text_too_short_for_the_context_is_refused_with_the_length_needed(length
     split(torch.arange(71), 7)
 
 
+@pytest.mark.parametrize("size", [3, 4, 7, 64, 1 << 20])
+@pytest.mark.parametrize("content", ["naïve\r\nzwei\r\n\r\ndrei", "ohne Zeilen: äöü€𝄞" * 9, "\r\r\nx\r"])
+def test_pieces_of_any_size_are_the_whole_text(tmp_path: Path, content: str, size: int) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode())
+    parts = list(pieces(file, size))
+    assert "".join(parts) == content.replace("\r\n", "\n")
+    assert all(parts)
+
+
+def test_I12_a_byte_that_is_no_text_is_found_at_its_offset_in_any_piece(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(b"a line\n" * 10 + b"bad: \xff")
+    with pytest.raises(InvalidRequestError, match="0xFF at offset 75"):
+        list(pieces(file, 16))
+
+
 def test_a_batch_is_windows_and_their_successors() -> None:
     ids = torch.arange(100, 120)
-    x, y = sample_batch(ids, 500, 4, torch.Generator().manual_seed(0))
+    x, y = windows(ids, window_starts(20, 4, 500, 1, 0), 4)
     assert x.shape == y.shape == (500, 4)
     assert torch.equal(y, x + 1)
     assert torch.equal(x, x[:, :1] + torch.arange(4))
@@ -84,8 +102,19 @@ def test_a_batch_is_windows_and_their_successors() -> None:
     assert y.max() == 119  # and the last
 
 
-def test_batches_follow_their_generator() -> None:
-    first, second = (
-        sample_batch(torch.arange(99), 4, 8, torch.Generator().manual_seed(3))[0] for _ in range(2)
-    )
-    assert torch.equal(first, second)
+def test_windows_are_the_same_of_a_tensor_and_of_small_integers() -> None:
+    starts = window_starts(99, 8, 4, 3, 7)
+    of_tensor, _ = windows(torch.arange(99), starts, 8)
+    of_array, _ = windows(np.arange(99, dtype=np.uint16), starts, 8)
+    assert torch.equal(of_tensor, of_array)
+    assert of_array.dtype == torch.int64
+
+
+def test_where_windows_begin_follows_from_seed_and_step() -> None:
+    def starts(seed: int, step: int) -> list[int]:
+        return window_starts(1000, 8, 4, seed, step).tolist()
+
+    assert starts(1, 5) == starts(1, 5)
+    assert starts(1, 5) != starts(1, 6)
+    assert starts(1, 5) != starts(2, 5)
+    assert starts(5, 1) != starts(1, 5)

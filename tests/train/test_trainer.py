@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from pygpt.errors import InvalidRequestError, NumericalError
 from pygpt.model import Model
-from pygpt.train import checkpoint
+from pygpt.train import checkpoint, saved_steps
 from pygpt.train.config import TrainConfig
-from pygpt.train.data import load_text, split
+from pygpt.train.data import load_text, split, window_starts
 from pygpt.train.evaluation import evaluate
 from pygpt.train.optimizer import choose_device, make_optimizer
 from pygpt.train.progress import Evaluation, Reporter, Step
@@ -99,31 +99,70 @@ def test_a_run_ends_annealed_when_its_time_is_over(alphabet: Path, tmp_path: Pat
     assert json.loads(line)["learning_rate"] < 5e-3
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(
+def test_I11_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(
     alphabet: Path, tmp_path: Path, tiny: TrainConfig
 ) -> None:
     trainer = prepare(alphabet, tmp_path / "out", replace(tiny, steps=30))
 
     def poison() -> bool:
-        if trainer.step == 25:
+        if trainer.state.step == 25:
             with torch.no_grad():
                 trainer.model.ln_f.weight.fill_(float("nan"))
         return False
 
     with (
         checkpoint.claim(tmp_path / "out"),
-        pytest.raises(NumericalError, match=r"step 25.* is nan.*step 20 are kept.*lower learning rate"),
+        pytest.raises(
+            NumericalError,
+            match=r"step 25.* is nan.*step 20 are kept.*step 20 for --resume.*from tokens \d+, ",
+        ),
     ):
         trainer.run(should_stop=poison)
-    model, _ = checkpoint.load(tmp_path / "out")
-    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+    for directory in (tmp_path / "out", *saved_steps.saved(tmp_path / "out")):
+        model, _ = checkpoint.load(directory)
+        assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+    failed = json.loads((tmp_path / "out" / checkpoint.FAILED_STEP).read_text())
+    starts = window_starts(len(trainer.corpus.train), 16, 8, 1, 25).tolist()
+    assert (failed["step"], failed["window_starts"]) == (25, starts)
 
 
-def test_weights_that_turn_nan_are_never_the_best(alphabet: Path, tmp_path: Path, tiny: TrainConfig) -> None:
+def test_I11_weights_that_turn_nan_are_never_the_best(
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig
+) -> None:
     config = replace(tiny, learning_rate=1e30, warmup_steps=0, steps=1)
     with pytest.raises(NumericalError, match="nothing is saved yet"):
         train(alphabet, tmp_path / "out", config)
     assert not (tmp_path / "out" / checkpoint.WEIGHTS).exists()
+
+
+def test_I11_a_gradient_that_is_not_finite_changes_no_weight(
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig
+) -> None:
+    trainer = prepare(alphabet, tmp_path, tiny)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NumericalError, match="gradient of step 0"):
+        trainer.train_step(1e-3)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_patience_ends_a_run_that_no_longer_improves(
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig
+) -> None:
+    config = replace(tiny, steps=1000, eval_interval=5, patience=2, learning_rate=1e-9, weight_decay=0.0)
+    recorder = Recorder()
+    result = train(alphabet, tmp_path / "out", config, reporter=recorder)
+    assert [evaluation.best for evaluation in recorder.evaluations[-3:]] == [True, False, False]
+    assert result.step == 5 * len(recorder.evaluations) < 1000
+    assert not result.stopped
+
+
+def test_the_parts_of_a_batch_add_up_to_the_whole(alphabet: Path, tmp_path: Path, tiny: TrainConfig) -> None:
+    whole = train(alphabet, tmp_path / "a", replace(tiny, steps=20))
+    parts = train(alphabet, tmp_path / "b", replace(tiny, steps=20, accumulate=4))
+    assert parts.validation_loss == pytest.approx(whole.validation_loss, rel=1e-4)
+    with pytest.raises(InvalidRequestError, match="3 does not divide"):
+        replace(tiny, accumulate=3)
 
 
 def test_a_request_to_stop_saves_what_was_learnt(alphabet: Path, tmp_path: Path, tiny: TrainConfig) -> None:

@@ -1,0 +1,95 @@
+"""Data parallel training: the loss of one process on the same batch, and one voice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pygpt.errors import InvalidRequestError
+from pygpt.train import checkpoint, saved_steps
+from pygpt.train.config import TrainConfig
+from pygpt.train.metrics import read_metrics
+from pygpt.train.processes import Processes
+from pygpt.train.run import prepare, train
+from pygpt.train.trainer import Trainer
+
+if not torch.distributed.is_available():
+    pytest.skip("this torch comes without torch.distributed", allow_module_level=True)
+
+FLAGS = [
+    "--n-layers=1", "--h=2", "--d-model=32", "--context-length=16", "--batch-size=8", "--learning-rate=0.01",
+    "--warmup-steps=5", "--sample-length=5", "--threads=1", "--device=cpu", "--eval-interval=10",
+]  # fmt: skip
+
+
+def start(processes: int, *arguments: object) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    line = [sys.executable, *(launcher if processes > 1 else ["-m"]), "pygpt", "train"]
+    return subprocess.Popen(
+        [*line, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[2])},
+    )
+
+
+def run(processes: int, *arguments: object) -> str:
+    process = start(processes, *arguments)
+    out, shown = process.communicate(timeout=300)
+    assert process.returncode == 0, out + shown
+    return shown
+
+
+def losses(directory: Path) -> list[list[float]]:
+    return [[line["train_loss"], line["validation_loss"]] for line in read_metrics(directory)]
+
+
+def test_I8_two_processes_have_the_losses_of_one_and_one_goes_on_from_two(
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    shown = run(2, alphabet, "-o", two, *FLAGS, "--steps=20", "--accumulate=2")
+    assert shown.count("tokens to train on") == 1  # one voice
+    assert "in 2 processes" in shown
+    train(alphabet, one, replace(tiny, steps=20, eval_interval=10))
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    for directory in (one, two):
+        train(None, directory, tiny, resume=True, changes={"steps": 30})
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    assert len(losses(two)) == 3
+
+
+def test_I9_a_signal_to_all_processes_saves_once(alphabet: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start(2, alphabet, "-o", out, *FLAGS, "--steps=1000000")
+    while process.poll() is None and not saved_steps.saved(out):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, shown = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert shown.count("stopped after") == 1, shown
+    saved_steps.verify(saved_steps.saved(out)[0])
+
+
+def test_a_batch_is_shared_out_whole() -> None:
+    items = np.arange(12)
+    parts = [Processes(rank, 3).share(items) for rank in range(3)]
+    assert np.concatenate(parts).tolist() == items.tolist()
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig
+) -> None:
+    trainer = prepare(alphabet, tmp_path, tiny)
+    with pytest.raises(InvalidRequestError, match="8 does not divide among 3 processes"):
+        Trainer(trainer.model, trainer.corpus, tiny, tmp_path, Processes(0, 3))
