@@ -34,7 +34,7 @@ def first_diverging_layer(
             good = middle
         else:
             bad = middle
-    if bad == 1:
+    if bad <= 1:  # 0 is a model without layers
         return "the first difference is in layer 0, the embedding or the head"
     return f"the first difference is in layer {bad - 1}"
 

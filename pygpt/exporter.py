@@ -14,6 +14,7 @@ from typing import Any
 
 from pygpt import _core
 from pygpt.atomic import replacing
+from pygpt.calibration import settle
 from pygpt.checkpoints.base import Imported, Options, is_path
 from pygpt.checkpoints.recognise import read
 from pygpt.dtypes import DTYPES
@@ -26,11 +27,13 @@ from pygpt.parity import ParityReport
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What an export did: its file and dtype, what to know, and the proof (None if not asked for)."""
+    """What an export did: its file and dtype, what to know, what was assumed or calibrated, and the proof
+    (None if not asked for)."""
 
     path: Path
     dtype: str
     notes: tuple[str, ...]
+    assumptions: tuple[str, ...]
     report: ParityReport | None
 
 
@@ -46,6 +49,8 @@ def export(
     n_head: int | None = None,
     verify: bool = True,
     attention_scale: str | None = None,
+    calibrate: str | os.PathLike[str] | None = None,
+    lora: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write a checkpoint as a `.pygpt` file and return its path; a file that is there is replaced, whole or
@@ -61,6 +66,9 @@ def export(
             file, its characters in the order of their ids, or nanoGPT's meta.pkl.
         n_head: heads of a layer, where nothing records them.
         verify: replay the known answers in the engine before the file takes its place.
+        calibrate: a text, or its file, that decides what the checkpoint does not record (which GELU, which
+            scale of attention): the variant that predicts it best. None takes the family's default.
+        lora: the directory of a PEFT LoRA adapter, which is merged into the weights.
         attention_scale: "width" for the lecture's code as the video shows it; "head" is everyone else.
         progress: called with (what is being done, how much is done, of how much).
 
@@ -72,7 +80,14 @@ def export(
         OSError: the target cannot be written.
     """
     options = Options(
-        tokenizer=tokenizer, text=text, chars=chars, meta=meta, n_head=n_head, attention_scale=attention_scale
+        tokenizer=tokenizer,
+        text=text,
+        chars=chars,
+        meta=meta,
+        n_head=n_head,
+        attention_scale=attention_scale,
+        calibrate=calibrate,
+        lora=lora,
     )
     done = export_with_report(source, path, dtype, options, verify=verify, progress=progress)
     for note in done.notes:
@@ -92,7 +107,7 @@ def export_with_report(
     """`export`, with everything that there is to say about it."""
     target = default_path(source) if path is None else _path(path)
     _check_dtype(dtype)
-    imported = read(source, options)
+    imported = settle(read(source, options), options.calibrate)
     chosen = _choose_format(dtype, imported)
     _check_target(target, imported.files)
     with replacing(target) as temporary:
@@ -100,7 +115,7 @@ def export_with_report(
         write(temporary, contents, progress)
         check_blobs(temporary, _called(source))
         report = verified(temporary, target, traces) if verify else None
-    return Export(target, chosen, imported.notes, report)
+    return Export(target, chosen, imported.notes, imported.assumptions, report)
 
 
 def default_path(source: object) -> Path:

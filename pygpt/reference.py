@@ -190,11 +190,18 @@ def silu(x: Array) -> Array:
     return x * np.exp(-np.logaddexp(0.0, -x))
 
 
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent."""
+    result: Array = np.tanh(x)
+    return result
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": relu,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "silu": silu,
+    "tanh": tanh,
 }
 NORMS: dict[str, Callable[[Array, NDArray[np.floating], Array | float, float], Array]] = {
     "layer_norm": layer_norm,

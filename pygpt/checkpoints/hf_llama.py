@@ -5,10 +5,8 @@ Source: https://github.com/huggingface/transformers, modeling_llama.py and confi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pygpt.architecture import Architecture
@@ -42,7 +40,6 @@ _ACTIVATIONS = {
     "relu": "relu",
 }
 _MAX_STOPS = 16  # docs/format.md
-_MAX_TOKENIZER_CONFIG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +79,7 @@ def read(source: Source, options: Options) -> Imported:
     config = _config(source)
     options.check_heads(config.n_head)
     check_names(source, _REQUIRED + (() if config.tied else (_HEAD,)), (_HEAD, _BUFFER), config.n_layer)
-    directory = None if source.path is None else source.path if source.path.is_dir() else source.path.parent
-    tokenizer, notes = _tokenizer(directory, options)
+    tokenizer, notes = vocabulary.given_or_beside(source, options)
     architecture = _architecture(source, config, tokenizer)
     made = {"attn.qkv": _qkv_reader(source, architecture), "mlp.up": _up_reader(source, architecture)}
     return Imported(
@@ -92,10 +88,10 @@ def read(source: Source, options: Options) -> Imported:
         provenance={"family": "hf_llama"},
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
-        blobs=_chat_template(directory),
+        blobs=vocabulary.chat_template_beside(source),
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
         notes=notes,
-        files=tuple(directory / name for name in _FILES) if directory else (),
+        files=vocabulary.files_beside(source),
     )
 
 
@@ -258,34 +254,12 @@ def _up_reader(source: Source, a: Architecture) -> Callable[[int], Read]:
     return reader
 
 
-_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-
-
-def _tokenizer(directory: Path | None, options: Options) -> tuple[Tokenizer | None, tuple[str, ...]]:
-    """The vocabulary that is given, else the directory's own, and a line where there is none."""
-    tokenizer = vocabulary.given(options)
-    if tokenizer is not None or vocabulary.refused(options):
-        return tokenizer, ()
-    if directory is not None and (directory / "tokenizer.json").is_file():
-        return vocabulary.from_file(directory / "tokenizer.json"), ()
-    return None, ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
-
-
-def _chat_template(directory: Path | None) -> dict[str, bytes]:
-    """The template of the directory, which older versions keep in tokenizer_config.json."""
-    if directory is None:
-        return {}
-    file, older = directory / "chat_template.jinja", directory / "tokenizer_config.json"
-    if file.is_file():
-        return {"chat_template.jinja": file.read_bytes()}
-    if not older.is_file() or older.stat().st_size > _MAX_TOKENIZER_CONFIG_BYTES:
-        return {}
-    try:
-        fields = json.loads(older.read_text("utf-8"))
-    except (ValueError, RecursionError):  # it is the tokenizer's, and we take the template only
-        return {}
-    template = fields.get("chat_template") if isinstance(fields, dict) else None
-    return {"chat_template.jinja": template.encode("utf-8")} if isinstance(template, str) else {}
-
-
-FAMILY = Family("Hugging Face's Llama", _REQUIRED, (_HEAD, _BUFFER), recognise, read)
+FAMILY = Family(
+    "Hugging Face's Llama",
+    _REQUIRED,
+    (_HEAD, _BUFFER),
+    recognise,
+    read,
+    told_by="model.layers.0.self_attn.q_proj.weight and mlp.gate_proj.weight",
+    beside="config.json, tokenizer.json",
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pygpt.checkpoints import torch_file
+from pygpt.checkpoints import llmc_file, torch_file
 from pygpt.checkpoints.base import Source, StoredTensor
 from pygpt.checkpoints.safetensors_file import read_safetensors
 from pygpt.errors import InvalidRequestError, ModelFileError
@@ -65,18 +66,23 @@ def _load_path(path: Path) -> Source:
     for magic, what in _FOREIGN:
         if start.startswith(magic) and not begins_as_safetensors:
             raise ModelFileError(str(path), "not_a_checkpoint", what)
+    if start.startswith(llmc_file.MAGIC):
+        return llmc_file.load(path)
     if begins_as_safetensors or path.suffix == ".safetensors":
         tensors = _strip(str(path), read_safetensors(path))
         files = (path, path.parent / "config.json")
         return Source(str(path), tensors, path, _sibling_config(path), files=files)
-    return replace(_from_mapping(str(path), torch_file.load(path), path), files=(path,))
+    opened = _from_mapping(str(path), torch_file.load(path), path)
+    if path.suffix == ".bin":  # Hugging Face's, before safetensors
+        return replace(opened, extras=_sibling_config(path), files=(path, path.parent / "config.json"))
+    return replace(opened, files=(path,))
 
 
 def _load_directory(path: Path) -> Source:
     index = path / "model.safetensors.index.json"
     if index.is_file() and not (path / "model.safetensors").is_file():
         return _load_shards(path, index)
-    for name in ("model.safetensors", "ckpt.pt"):
+    for name in ("model.safetensors", "ckpt.pt", "pytorch_model.bin"):
         if (path / name).is_file():
             found = _load_path(path / name)
             return replace(found, path=path)
@@ -103,6 +109,11 @@ def _load_shards(path: Path, index: Path) -> Source:
         raise ModelFileError(str(index), "damaged", message)
     files = (index, path / "config.json", *(path / name for name in names))
     return Source(str(path), _strip(str(path), tensors), path, _sibling_config(index), files=files)
+
+
+def config_beside(source: Source) -> Mapping[str, Any]:
+    """The fields of the config.json beside a checkpoint of torch, for families that write one; else empty."""
+    return _sibling_config(source.directory / "config.json") if source.directory else {}
 
 
 def _sibling_config(path: Path) -> Mapping[str, Any]:
@@ -154,16 +165,29 @@ def _from_numpy(array: np.ndarray[Any, Any]) -> StoredTensor:
     return StoredTensor(array.shape, dtype, lambda: array.astype(np.float32), (where, array.shape))
 
 
+# What torch.compile, DistributedDataParallel, FSDP and checkpointing put before the names of what they wrap.
+_PREFIX = re.compile(r"^(?:(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+_WITHIN = re.compile(r"(?<=\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+
+
 def _strip(name: str, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Names without the prefixes of torch.compile and DistributedDataParallel, in any order."""
+    """Names without the prefixes of wrapping modules, in any order and as often as they stand there."""
     stripped: dict[str, StoredTensor] = {}
     for key, tensor in tensors.items():
-        short = str(key)
-        while short.startswith(("_orig_mod.", "module.")):
-            short = short.split(".", 1)[1]
+        short = _WITHIN.sub("", _PREFIX.sub("", str(key)))
         if short in stripped:
             raise ModelFileError(
                 name, "repeated_tensor", f"two tensors are called {short} but for their prefixes"
             )
         stripped[short] = tensor
     return stripped
+
+
+def without_common_part(source: Source) -> Source | None:
+    """The source without the first part of its names, where all of them share it, as where a LightningModule
+    keeps the network as `self.model`; None where they do not."""
+    parts = {name.partition(".")[::2] for name in source.tensors}
+    if len({first for first, _ in parts}) != 1 or not all(rest for _, rest in parts):
+        return None
+    shorter = {name.partition(".")[2]: tensor for name, tensor in source.tensors.items()}
+    return replace(source, tensors=_strip(source.name, shorter))

@@ -53,10 +53,14 @@ def _entry(path: Path, entry: dict[str, Any], data: int, size: int) -> StoredTen
         raise ValueError(f"the range {begin}..{end} of a tensor does not lie in the file")
     if dtype in _TYPES and end - begin != math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize:
         raise ValueError(f"{end - begin} bytes do not hold the shape {list(shape)} of {entry['dtype']}")
-    return StoredTensor(shape, dtype, _reader(path, dtype, shape, data + begin), (data + begin, dtype, shape))
+    return StoredTensor(
+        shape, dtype, file_reader(path, dtype, shape, data + begin), (data + begin, dtype, shape)
+    )
 
 
-def _reader(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> Read:
+def file_reader(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> Read:
+    """A function that reads a tensor of f32, f16, bf16 or f64 that lies in a file, from an offset on."""
+
     def read() -> Array:
         count = math.prod(shape)
         values = np.fromfile(path, _TYPES[dtype], count, offset=offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import re
@@ -16,6 +17,7 @@ from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.tokenizer import Tokenizer
 
 MAX_META_BYTES = 64 << 20
+_MAX_TOKENIZER_CONFIG_BYTES = 16 << 20
 
 
 def given(options: Options) -> Tokenizer | None:
@@ -32,7 +34,7 @@ def given(options: Options) -> Tokenizer | None:
             named[1], f"{' and '.join(named)} both say what the vocabulary is; give one"
         )
     if options.text is not None:
-        return Tokenizer.from_text(_text(options.text))
+        return Tokenizer.from_text(text_of(options.text))
     if options.chars is not None:
         return Tokenizer.from_characters(options.chars)
     if options.meta is not None:
@@ -60,6 +62,42 @@ def fitted(tokenizer: Tokenizer, rows: int, source: Source, *, padded: bool = Fa
             f"the vocabulary given has {size} tokens, but the model has {rows}: it is of another text",
         )
     return size
+
+
+_BESIDE = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def given_or_beside(source: Source, options: Options) -> tuple[Tokenizer | None, tuple[str, ...]]:
+    """The vocabulary that is given, else the tokenizer.json beside the weights; a line where none is."""
+    tokenizer = given(options)
+    if tokenizer is not None or refused(options):
+        return tokenizer, ()
+    file = None if source.directory is None else source.directory / "tokenizer.json"
+    if file is not None and file.is_file():
+        return from_file(file), ()
+    return None, ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
+
+
+def files_beside(source: Source) -> tuple[Path, ...]:
+    """What Hugging Face's directories hold about text."""
+    return tuple(source.directory / name for name in _BESIDE) if source.directory else ()
+
+
+def chat_template_beside(source: Source) -> dict[str, bytes]:
+    """The chat template beside the weights, which older versions keep in tokenizer_config.json."""
+    if source.directory is None:
+        return {}
+    file, older = source.directory / "chat_template.jinja", source.directory / "tokenizer_config.json"
+    if file.is_file():
+        return {"chat_template.jinja": file.read_bytes()}
+    if not older.is_file() or older.stat().st_size > _MAX_TOKENIZER_CONFIG_BYTES:
+        return {}
+    try:
+        fields = json.loads(older.read_text("utf-8"))
+    except (ValueError, RecursionError):  # it is the tokenizer's, and we take the template only
+        return {}
+    template = fields.get("chat_template") if isinstance(fields, dict) else None
+    return {"chat_template.jinja": template.encode("utf-8")} if isinstance(template, str) else {}
 
 
 def newline(tokenizer: Tokenizer | None) -> int | None:
@@ -110,6 +148,27 @@ def from_file(path: Path) -> Tokenizer:
         raise InvalidRequestError("tokenizer", f"{str(path)!r} cannot be read: {error}") from error
 
 
+def text_of(text: str | os.PathLike[str], param: str = "text") -> str:
+    """The text given, or that of the file named, with newlines as Python's `open` gives them.
+
+    Raises:
+        InvalidRequestError: of `param`: the file is missing or cannot be read.
+    """
+    if isinstance(text, str) and (
+        len(text) > 4096 or "\n" in text or "\0" in text or not os.path.exists(text)
+    ):
+        if re.fullmatch(r"\S+\.\w{1,5}", text):  # a name such as input.txt is no text that anyone trains on
+            raise InvalidRequestError(param, f"there is no file {text!r}")
+        return text
+    if os.path.exists(text) and not os.path.isfile(text):
+        message = f"{os.fspath(text)!r} is a directory or a device; name the file of the text"
+        raise InvalidRequestError(param, message)
+    try:
+        return Path(text).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(param, f"{os.fspath(text)!r} cannot be read: {error}") from error
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Containers, strings and numbers need no name looked up; everything that runs code does."""
 
@@ -117,23 +176,6 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(
             f"it asks for {module}.{name}; only plain containers, strings and numbers are read"
         )
-
-
-def _text(text: str | os.PathLike[str]) -> str:
-    """The training text: the file's where a file is named, with newlines as Python's `open` gives them."""
-    if isinstance(text, str) and (
-        len(text) > 4096 or "\n" in text or "\0" in text or not os.path.exists(text)
-    ):
-        if re.fullmatch(r"\S+\.\w{1,5}", text):  # a name such as input.txt is no text that anyone trains on
-            raise InvalidRequestError("text", f"there is no file {text!r}")
-        return text
-    if os.path.exists(text) and not os.path.isfile(text):
-        message = f"{os.fspath(text)!r} is a directory or a device; name the file of the training text"
-        raise InvalidRequestError("text", message)
-    try:
-        return Path(text).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError("text", f"{os.fspath(text)!r} cannot be read: {error}") from error
 
 
 def _from_tokenizer(tokenizer: object) -> Tokenizer:

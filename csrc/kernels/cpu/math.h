@@ -80,6 +80,23 @@ inline Vec vec_erfc_nonnegative(Vec z) {
 
 inline Vec relu(Vec x) { return x < Simd::broadcast(0.0f) ? Simd::broadcast(0.0f) : x; }
 
+/// Within 4 units in the last place; NaN stays NaN. Near zero an odd polynomial, since 1 - 2 / (e^2x + 1) loses there
+/// what it subtracts (Cephes' tanhf, Moshier 1989).
+inline Vec vec_tanh(Vec x) {
+  const Vec size = x < Simd::broadcast(0.0f) ? -x : x;
+  const Vec square = x * x;
+  Vec p = Simd::broadcast(-5.70498872745e-3f);
+  p = Simd::fma(p, square, Simd::broadcast(2.06390887954e-2f));
+  p = Simd::fma(p, square, Simd::broadcast(-5.37397155531e-2f));
+  p = Simd::fma(p, square, Simd::broadcast(1.33314422036e-1f));
+  p = Simd::fma(p, square, Simd::broadcast(-3.33332819422e-1f));
+  const Vec near = Simd::fma(p * square, x, x);
+  const Vec rest = Simd::broadcast(2.0f) / (vec_exp(size + size) + Simd::broadcast(1.0f));
+  const Vec far = Simd::broadcast(1.0f) - rest;
+  const Vec signed_far = x < Simd::broadcast(0.0f) ? -far : far;
+  return size < Simd::broadcast(0.625f) ? near : signed_far;
+}
+
 /// x * Phi(x), Hendrycks and Gimpel 2016: PyTorch's GELU(approximate="none").
 inline Vec gelu(Vec x) {
   const Vec z = x < Simd::broadcast(0.0f) ? -x : x;

@@ -16,9 +16,9 @@ inline constexpr int kPartialRows = 256;  // positions of one partial softmax, a
 inline constexpr int kMaxHeadDim = 1024;
 inline constexpr int kAttendRows = 6;  // rows that share what is read of the cache
 
-enum class Activation : int { relu, gelu, gelu_tanh, silu };
-inline constexpr int kActivationCount = 4;
-inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu"};
+enum class Activation : int { relu, gelu, gelu_tanh, silu, tanh };
+inline constexpr int kActivationCount = 5;
+inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu", "tanh"};
 
 enum class Norm : int { layer_norm, rms_norm };
 inline constexpr int kNormCount = 2;
