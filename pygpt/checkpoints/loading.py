@@ -95,7 +95,7 @@ def _load_directory(path: Path) -> Source:
 
 def _load_shards(path: Path, index: Path) -> Source:
     """A model in several safetensors files, of which the index tells which tensor lies in which."""
-    places = _json(index).get("weight_map")
+    places = read_json(index).get("weight_map")
     places = places if isinstance(places, dict) else {}
     names = sorted({name if isinstance(name, str) else repr(name) for name in places.values()})
     tensors: dict[str, StoredTensor] = {}
@@ -119,11 +119,15 @@ def config_beside(source: Source) -> Mapping[str, Any]:
 def _sibling_config(path: Path) -> Mapping[str, Any]:
     """The config.json beside a safetensors file, which has room for tensors only."""
     config = path.parent / "config.json"
-    return _json(config) if config.is_file() else {}
+    return read_json(config) if config.is_file() else {}
 
 
-def _json(path: Path) -> Mapping[str, Any]:
-    """The object that a JSON file holds; empty if it holds something else."""
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The object that a JSON file holds; empty if it holds something else.
+
+    Raises:
+        ModelFileError: it is no JSON, or too large.
+    """
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ModelFileError(str(path), "damaged", f"is larger than {MAX_CONFIG_BYTES} bytes")
     try:

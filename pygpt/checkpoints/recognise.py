@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from pygpt.checkpoints import (
     bigram,
@@ -22,6 +23,7 @@ from pygpt.checkpoints import (
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import shorten
 from pygpt.checkpoints.loading import load, without_common_part
+from pygpt.checkpoints.lora import merged
 from pygpt.errors import ModelFileError
 
 # The first that recognises a checkpoint reads it.
@@ -45,10 +47,15 @@ def read(source: object, options: Options) -> Imported:
     """The checkpoint at a path, in a state_dict or in a torch module, in pygpt's own words.
 
     Raises:
-        ModelFileError: it cannot be opened, is of no family known here, or is incomplete.
+        ModelFileError: it cannot be opened, is of no family known here, or is incomplete; the adapter does
+            not fit it.
         InvalidRequestError: something that the checkpoint does not record must be given.
     """
-    return read_source(load(source), options)
+    opened = load(source)
+    if options.lora is None:
+        return read_source(opened, options)
+    imported = read_source(merged(opened, options.lora), options)
+    return replace(imported, provenance={**imported.provenance, "lora": Path(options.lora).resolve().name})
 
 
 def read_source(source: Source, options: Options) -> Imported:
