@@ -110,12 +110,14 @@ def export_with_report(
     imported = settle(read(source, options), options.calibrate)
     chosen = _choose_format(dtype, imported)
     _check_target(target, imported.files)
+    notes, assumptions = imported.notes, imported.assumptions
     with replacing(target) as temporary:
         contents, traces = _contents(source, imported, chosen, progress)
         write(temporary, contents, progress)
+        del imported, contents  # a mapped checkpoint is let go before the file is mapped in its place
         check_blobs(temporary, _called(source))
         report = verified(temporary, target, traces) if verify else None
-    return Export(target, chosen, imported.notes, imported.assumptions, report)
+    return Export(target, chosen, notes, assumptions, report)
 
 
 def default_path(source: object) -> Path:

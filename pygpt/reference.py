@@ -29,6 +29,9 @@ def _exact(name: str, x: Array) -> Array:
     return x
 
 
+ROWS_AT_ONCE = 4096  # of a matrix in float64: the whole of it would be twice what the model is, in memory
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What a forward pass computed.
@@ -58,7 +61,11 @@ def forward(
 
     def product(x: Array, name: str) -> Array:
         """x Wᵀ"""
-        result: Array = rounding(name, x) @ weights(name).astype(np.float64).T
+        rounded, stored = rounding(name, x), weights(name)
+        result = np.empty((*x.shape[:-1], len(stored)))
+        for start in range(0, len(stored), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            result[..., rows] = rounded @ stored[rows].astype(np.float64).T
         return result
 
     def bias(name: str, present: bool) -> Array | float:

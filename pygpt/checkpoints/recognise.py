@@ -40,7 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     hf_llama.FAMILY,
 )
 _MOST_WRAPPED = 4  # modules around the network whose names stand in front of every tensor's
-_MOST_COMPARED = 64  # names; a family has some twenty
+_MOST_COMPARED = 32  # names; a family has some twenty
 
 
 def read(source: object, options: Options) -> Imported:
@@ -73,9 +73,10 @@ def read_source(source: Source, options: Options) -> Imported:
 def _unrecognised(source: Source) -> ModelFileError:
     """What the checkpoint resembles most, and how it differs."""
     found = set(sorted({_pattern(name) for name in source.tensors})[:_MOST_COMPARED])
-    nearest = max(FAMILIES, key=lambda family: _likeness(_patterns(family), found))
-    required = {_pattern(name) for name in nearest.required}
-    missing, extra = required - found, found - _patterns(nearest)
+    # Of those that are equally alike, the one of which least is missing.
+    alike = {f.title: (_likeness(_patterns(f), found), -len(_missing(f, found))) for f in FAMILIES}
+    nearest = max(FAMILIES, key=lambda family: alike[family.title])
+    missing, extra = _missing(nearest, found), found - _patterns(nearest)
     return source.error(
         "unknown_family",
         f"is of no family that this version knows (`pygpt export --list-families`). The nearest is "
@@ -112,10 +113,14 @@ def _with_nearest(missing: Iterable[str], extra: set[str]) -> str:
     return shorten(said) or "nothing"
 
 
+def _missing(family: Family, found: set[str]) -> set[str]:
+    return {_pattern(name) for name in family.required} - found
+
+
 def _patterns(family: Family) -> set[str]:
     return {_pattern(name) for name in (*family.required, *family.optional)}
 
 
 def _pattern(name: str) -> str:
-    """A tensor's name with every number as *, at most 200 characters."""
-    return re.sub(r"\{\w\}|\d+", "*", name[:200])
+    """A tensor's name with every number as *, at most 100 characters."""
+    return re.sub(r"\{\w\}|\d+", "*", name[:100])

@@ -195,6 +195,18 @@ class GPTLanguageModel(nn.Module):
         return self.lm_head(self.ln_f(self.blocks(x))), None
 
 
+class BigramLanguageModel(nn.Module):
+    """The model of bigram.py."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.token_embedding_table = nn.Embedding(vocab_size, vocab_size)
+
+    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, None]:
+        assert targets is None
+        return self.token_embedding_table(idx), None
+
+
 def randomise(module: nn.Module, seed: int = 0) -> None:
     """Weights at random, biases and gains too, large enough that every part of the forward pass shows."""
     generator = torch.Generator().manual_seed(seed)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import BigramLanguageModel
 from in_the_engine import assert_exported
-from torch import Tensor, nn
 
 import pygpt
 from pygpt.checkpoints.base import Options
@@ -18,18 +18,6 @@ from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.exporter import export_with_report
 
 TEXT = "the quick brown fox\njumps over a dog"  # 25 different characters
-
-
-class BigramLanguageModel(nn.Module):
-    """The model of bigram.py."""
-
-    def __init__(self, vocab_size: int) -> None:
-        super().__init__()
-        self.token_embedding_table = nn.Embedding(vocab_size, vocab_size)
-
-    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, None]:
-        assert targets is None
-        return self.token_embedding_table(idx), None
 
 
 def make(vocab_size: int) -> BigramLanguageModel:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 from families import NanoGPT, NanoGPTConfig, prefixed, randomise
 from in_the_engine import assert_exported
+from relatives import GPTConfig, save_llmc, save_mingpt
 
 from pygpt.checkpoints import torch_file
 from pygpt.checkpoints.base import Options
@@ -31,15 +30,6 @@ def make(config: NanoGPTConfig = CONFIG, **kind: bool) -> NanoGPT:
 
 
 # minGPT ----------------------------------------------------------------------------------------------------
-
-
-def save_mingpt(directory: Path, model: NanoGPT, **section: Any) -> Path:
-    """model.pt and config.json, as minGPT's chargpt.py leaves them."""
-    directory.mkdir(exist_ok=True)
-    torch.save(model.state_dict(), directory / "model.pt")
-    fields = {"model_type": None, "n_layer": 3, "n_head": 3, "n_embd": 36, "vocab_size": 53, "block_size": 19}
-    (directory / "config.json").write_text(json.dumps({"system": {}, "model": fields | section}), "utf-8")
-    return directory / "model.pt"
 
 
 def test_every_logit_equals_that_of_mingpt(tmp_path: Path) -> None:
@@ -74,20 +64,6 @@ def test_a_config_of_mingpt_that_contradicts_the_tensors_is_refused(
 
 
 # build-nanogpt ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class GPTConfig:
-    """train_gpt2.py's, which it pickles whole."""
-
-    block_size: int = 19
-    vocab_size: int = 53
-    n_layer: int = 3
-    n_head: int = 3
-    n_embd: int = 36
-
-
-GPTConfig.__module__ = "__main__"  # where a script's classes live; no such class is there when it is read
 
 
 def save_build_nanogpt(path: Path, model: NanoGPT, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Path:
@@ -203,29 +179,6 @@ def test_B11_compiled_blocks_inside_a_model_are_read() -> None:
 
 
 # llm.c -----------------------------------------------------------------------------------------------------
-
-ORDER = (
-    "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight",
-    "attn.c_proj.bias", "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight",
-    "mlp.c_proj.bias",
-)  # fmt: skip
-
-
-def save_llmc(path: Path, model: NanoGPT, *, version: int = 3, vocab_size: int = 53) -> Path:
-    """The file as llm.c's write_model: a header of 256 int32, then the tensors by kind."""
-    c, state = model.config, model.state_dict()
-    names = ["transformer.wte.weight", "transformer.wpe.weight"]
-    names += [f"transformer.h.{layer}.{kind}" for kind in ORDER for layer in range(c.n_layer)]
-    names += ["transformer.ln_f.weight", "transformer.ln_f.bias"]
-    words = [20240326, version, c.block_size, vocab_size, c.n_layer, c.n_head, c.n_embd, c.vocab_size]
-    data = struct.pack("<256i", *words, *[0] * 248)
-    for name in names:
-        if version == 3:
-            data += state[name].numpy().astype("<f4").tobytes()
-        else:
-            data += state[name].to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes()
-    path.write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize("version", [3, 5])

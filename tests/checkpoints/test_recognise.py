@@ -1,0 +1,94 @@
+"""Which family a checkpoint is of: what is said of each, and of what is none."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from families import GPTLanguageModel, LectureConfig, NanoGPT, NanoGPTConfig, prefixed
+from gpt2 import GPT2Config, GPT2LMHeadModel
+
+from pygpt.checkpoints.base import Options
+from pygpt.checkpoints.recognise import FAMILIES, read
+from pygpt.cli.main import main
+from pygpt.errors import ModelFileError
+
+GIVEN = Options(tokenizer="none", n_head=3)
+
+
+def test_every_family_says_how_it_is_recognised_and_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["export", "--list-families"])
+    assert leaving.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for family in FAMILIES:
+        assert family.told_by, family.title
+        assert family.beside, family.title
+        assert family.title in out.splitlines()
+    assert max(map(len, out.splitlines())) <= 110
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.", "module.module._orig_mod.",
+        "_orig_mod._orig_mod.", "module._fsdp_wrapped_module.",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict"])
+def test_B11_prefixes_in_any_order_and_repetition_are_stripped(prefix: str, wrapper: str) -> None:
+    lecture = GPTLanguageModel(LectureConfig()).state_dict()
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_head=3)).state_dict()
+    for state, family in ((lecture, "lecture"), (gpt2, "hf_gpt2")):
+        assert read({wrapper: prefixed(state, prefix)}, GIVEN).provenance["family"] == family
+
+
+def test_the_nearest_family_is_told_by_likeness_of_names() -> None:
+    state = NanoGPT(NanoGPTConfig()).state_dict()
+    renamed = {
+        name.replace("c_attn", "qkv_attn").replace("wte", "tok"): value for name, value in state.items()
+    }
+    with pytest.raises(ModelFileError) as caught:
+        read(renamed, GIVEN)
+    said = str(caught.value)
+    assert "nearest is nanoGPT" in said
+    assert "transformer.h.*.attn.c_attn.weight (is it transformer.h.*.attn.qkv_attn.weight?)" in said
+    assert "--list-families" in said
+
+
+def test_names_without_end_are_compared_in_a_moment(tmp_path: Path) -> None:
+    state = {
+        f"layer_{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}.{'x' * 5000}{i}.w": torch.zeros(1)
+        for i in range(600)
+    }
+    torch.save(state, tmp_path / "m.pt")
+    start = time.process_time()
+    with pytest.raises(ModelFileError, match="nearest") as caught:
+        read(tmp_path / "m.pt", GIVEN)
+    assert time.process_time() - start < 10  # it takes one second; without its limits minutes
+    assert len(str(caught.value)) < 3000
+    deep = {"a." * 20_000 + "w": torch.zeros(1)}
+    with pytest.raises(ModelFileError, match="nearest"):
+        read(deep, GIVEN)
+
+
+def test_B15_what_was_exported_is_exported_the_same_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = NanoGPT(NanoGPTConfig())
+    torch.save({"model": model.state_dict(), "model_args": vars(model.config)}, tmp_path / "ckpt.pt")
+    files = [tmp_path / name for name in ("one.pygpt", "two.pygpt")]
+    for file in files:
+        assert main(["export", str(tmp_path / "ckpt.pt"), "-o", str(file), "--tokenizer", "none"]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert (
+        main(["export", str(files[0]), "-o", str(tmp_path / "three.pygpt")]) == 3
+    )  # a model file is no checkpoint
+
+
+def test_a_state_dict_without_any_family_s_names_says_what_it_lacks() -> None:
+    with pytest.raises(ModelFileError, match="missing: ") as caught:
+        read({"encoder.weight": torch.zeros(2, 2), "decoder.weight": torch.zeros(2, 2)}, Options())
+    assert caught.value.code == "unknown_family"
