@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from families import GPTLanguageModel, LectureConfig, NanoGPT, NanoGPTConfig, prefixed
-from gpt2 import GPT2Config, GPT2LMHeadModel
+from gpt2 import GPT2Config, GPT2LMHeadModel, save_gpt2
 
 from pygpt.checkpoints.base import Options
 from pygpt.checkpoints.recognise import FAMILIES, read
@@ -75,7 +77,7 @@ def test_names_without_end_are_compared_in_a_moment(tmp_path: Path) -> None:
         read(deep, GIVEN)
 
 
-def test_B15_what_was_exported_is_exported_the_same_again(tmp_path: Path) -> None:
+def test_B13_a_checkpoint_exported_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = NanoGPT(NanoGPTConfig())
     torch.save({"model": model.state_dict(), "model_args": vars(model.config)}, tmp_path / "ckpt.pt")
@@ -86,6 +88,60 @@ def test_B15_what_was_exported_is_exported_the_same_again(tmp_path: Path) -> Non
     assert (
         main(["export", str(files[0]), "-o", str(tmp_path / "three.pygpt")]) == 3
     )  # a model file is no checkpoint
+
+
+class _Runs:
+    """Pickles as a call."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.marker,))
+
+
+@pytest.mark.parametrize("place", ["model", "config", "model_args", "top"])
+def test_B9_the_command_refuses_a_pickle_with_code_and_writes_nothing(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = _Runs(tmp_path / "ran")
+    held = {"model": dict(NanoGPT(NanoGPTConfig()).state_dict()), "model_args": {}, "config": {}}
+    if place == "model":
+        held["model"]["transformer.wte.weight"] = evil
+    elif place != "top":
+        held[place] = evil
+    torch.save(evil if place == "top" else held, tmp_path / "m.pt")
+    assert main(["export", str(tmp_path / "m.pt"), "--tokenizer", "none"]) == 3
+    assert "run its code" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+MEASURED = """
+import resource, sys
+sys.modules["torch"] = None  # safetensors are read without it
+from pygpt.checkpoints.base import Options
+import pygpt.calibration, pygpt.checkpoints.recognise, pygpt.fidelity
+from pygpt.exporter import export_with_report
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+export_with_report(sys.argv[1], sys.argv[2], "f16", Options(tokenizer="none"))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_B14_an_export_needs_no_more_memory_than_its_source_and_one_tensor(tmp_path: Path) -> None:
+    config = GPT2Config(n_layer=12, n_embd=384, n_head=6, n_inner=None, vocab_size=501, n_positions=32)
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.02)
+    save_gpt2(model, tmp_path / "m")
+    source = (tmp_path / "m" / "model.safetensors").stat().st_size
+    largest = 4 * 4 * 384 * 384
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tmp_path / "m"), str(tmp_path / "m.pygpt")],
+        check=True, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert int(done.stdout) * 1024 < source + largest
 
 
 def test_a_state_dict_without_any_family_s_names_says_what_it_lacks() -> None:
