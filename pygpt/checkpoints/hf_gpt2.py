@@ -51,7 +51,8 @@ def read(source: Source, options: Options) -> Imported:
     source = _as_linear(source)
     config = _config(source)
     gpt2_layout.check_layout(source, bias=True)
-    tied = config.get("tie_word_embeddings", True) is not False or gpt2_layout.HEAD not in source.tensors
+    # Without a config the tensors tell; with one, transformers ties them unless it says otherwise.
+    tied = config.get("tie_word_embeddings", True) is not False if config else gpt2_layout.is_tied(source)
     tokenizer, notes = vocabulary.given_or_beside(source, options)
     rows, width = source.matrix_shape(gpt2_layout.NAMES["wte"])
     size = vocabulary.fitted(tokenizer, rows, source, padded=True) if tokenizer else rows

@@ -17,7 +17,7 @@ from in_the_engine import assert_exported
 from pygpt.checkpoints.base import Options
 from pygpt.checkpoints.recognise import read
 from pygpt.cli.main import main
-from pygpt.errors import InvalidRequestError
+from pygpt.errors import InvalidRequestError, ModelFileError
 
 IDS_ONLY = Options(tokenizer="none")
 
@@ -125,6 +125,15 @@ def test_a_state_dict_alone_needs_the_number_of_heads() -> None:
     with pytest.raises(InvalidRequestError, match="config"):
         read(state, IDS_ONLY)
     assert read(state, Options(tokenizer="none", n_head=4)).architecture.n_head == 4
+
+
+def test_a_head_of_its_own_is_told_by_the_tensors_where_no_config_is(tmp_path: Path) -> None:
+    model = make(GPT2Config(tie_word_embeddings=False))
+    options = Options(tokenizer="none", n_head=4)
+    assert_exported(model.state_dict(), model, tmp_path / "m.pygpt", options, context=21, vocab=59)
+    lacking = save_gpt2(make(), tmp_path / "m", tie_word_embeddings=False)
+    with pytest.raises(ModelFileError, match=r"lm_head\.weight"):
+        read(lacking, IDS_ONLY)
 
 
 def test_B12_a_square_c_proj_is_transposed_with_the_rest(tmp_path: Path) -> None:

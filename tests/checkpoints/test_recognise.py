@@ -31,6 +31,9 @@ def test_every_family_says_how_it_is_recognised_and_what_it_needs(capsys: pytest
         assert family.beside, family.title
         assert family.title in out.splitlines()
     assert max(map(len, out.splitlines())) <= 110
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text("utf-8")
+    for family in FAMILIES:
+        assert f"| {family.title} |" in page
 
 
 @pytest.mark.parametrize(
