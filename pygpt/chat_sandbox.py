@@ -1,33 +1,32 @@
 """Where a model file's chat template runs: it may come from anyone, so what it can take is counted.
 
-Bounded: every text, list and number that operators, methods and filters make; what is written, captures too;
-the turns of all loops and the calls of all macros together. Not bounded one by one: slices, comparisons and
-`in`, which take as long as their operands are long; there are at most FUEL of them in loops.
+Bounded: every text, list and number that literals, operators, methods and filters make; what is written,
+captures too; the turns of all loops and the calls of all macros together; what comparisons, tests and slices
+look at; and the time of the whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from string import Formatter
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes, pass_context
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
 
-MAX_TEXT = 1 << 24  # characters of a text, or items of a list
-MAX_SOURCE = 1 << 18  # characters of a template; the longest that are known have some 20,000
-MAX_WRITTEN = 1 << 26  # characters, into captures too
-FUEL = 1_000_000  # turns of loops, calls, and each 64 characters or items that one of them reads
+from pygpt.chat_meter import LEAST, MAX_SOURCE, METER, TemplateLimitError, check_size, weight
+
 _MAX_NUMBER = 1 << 63
 _MAX_INDENT = 64
-_LEAST = 8  # characters that a short text, a number or a list counts as
 _CALL = 256  # characters that a call counts as: its time
 
 # Of texts, the methods that make nothing much longer than what goes in, once `format`, `join` and `replace`
@@ -46,43 +45,23 @@ _TEXT_FILTERS = frozenset({
     "abs", "capitalize", "e", "escape", "float", "forceescape", "indent", "int", "join", "lower", "replace",
     "string", "title", "tojson", "trim", "upper",
 })  # fmt: skip
+_COMPARING = frozenset({"dictsort", "max", "min", "sort", "unique"})
 _GLOBALS = frozenset({"range", "dict", "namespace"})
+_DATE_FORMAT = re.compile(r"(?:[^%]|%-?[A-Za-z%])*")  # no width: it would be made
 _WIDE_FORMAT = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\*|\d{3})")
 
 
-class TemplateLimitError(Exception):
-    """The template takes too much."""
+class _Generation(Extension):
+    """`{% generation %}...{% endgeneration %}`: in training, what the assistant says; here, what it holds."""
 
+    def __init__(self, environment: jinja2.Environment) -> None:
+        super().__init__(environment)
+        self.tags = {"generation"}
 
-class _Meter:
-    """What one rendering has taken."""
-
-    def __init__(self) -> None:
-        self._fuel = FUEL
-        self._written = 0
-
-    def spend(self, size: int = 0) -> None:
-        self._fuel -= 1 + size // 64
-        if self._fuel < 0:
-            raise TemplateLimitError(f"takes more than {FUEL} steps")
-
-    def write(self, size: int) -> None:
-        self._written += size
-        if self._written > MAX_WRITTEN:
-            raise TemplateLimitError(f"writes over {MAX_WRITTEN} characters")
-
-
-_METER: ContextVar[_Meter] = ContextVar("meter")
-
-
-@contextmanager
-def metered() -> Iterator[None]:
-    """Everything that templates do inside takes from one allowance. TemplateLimitError where it ends."""
-    token = _METER.set(_Meter())
-    try:
-        yield
-    finally:
-        _METER.reset(token)
+    def parse(self, parser: Parser) -> nodes.Node:
+        lineno = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=lineno)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -95,16 +74,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            keep_trailing_newline=True,
-            extensions=["jinja2.ext.loopcontrols"],
+            extensions=["jinja2.ext.loopcontrols", _Generation],
             finalize=_written,
             optimized=False,
         )
         kept = {name: self.globals[name] for name in _GLOBALS}
-        # Templates that were written for transformers call raise_exception.
-        self.globals = kept | {"range": _range, "raise_exception": _refuse}
+        # Templates that were written for transformers call these two, and its tojson.
+        self.globals = kept | {"range": _range, "raise_exception": _refuse, "strftime_now": _now}
+        self.filters["tojson"] = _tojson
         self.filters = {name: _guarded(name, self.filters[name]) for name in _ITEM_FILTERS | _TEXT_FILTERS}
-        self.filters |= {"_counted": _counted, "_joined": _joined}
+        self.filters |= {"_counted": _counted, "_joined": _joined, "_weighed": _weighed}
+        tests: dict[str, Any] = {**self.tests}
+        self.tests = {name: _weighing(test) for name, test in tests.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         if len(source) > MAX_SOURCE:
@@ -117,11 +98,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for output in tree.find_all(nodes.Output):  # so that `finalize` sees constant text, too
             output.nodes = [_constant(each) for each in output.nodes]
         for parent in [tree, *tree.find_all(nodes.Node)]:
-            _replace_joins(parent)
+            _replace_parts(parent)
         return tree
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        _METER.get().spend()
+        METER.get().spend()
         _BINARY[operator](left, right)
         result = super().call_binop(context, operator, left, right)
         if isinstance(result, int) and abs(result) > _MAX_NUMBER:
@@ -130,9 +111,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **keywords: Any) -> Any:  # noqa: N805
         owner = getattr(__obj, "__self__", None)
-        _METER.get().spend(_CALL + _length(owner))
+        METER.get().spend(_CALL + _length(owner))
         if isinstance(owner, str):
             _check_method(owner, __obj.__name__, args)
+        elif isinstance(owner, list | tuple | dict):  # count and index compare
+            _weighed(owner)
+        # A macro keeps what it is called with in a tuple or a dict.
+        _weighed([each for each in (*args, *keywords.values()) if not isinstance(each, Namespace)])
         return super().call(__context, __obj, *args, **keywords)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -145,32 +130,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             fields = [spec for _, field, spec, _ in Formatter().parse(text) if field is not None]
             if any(fields):
                 raise TemplateLimitError("gives a width or a format to str.format")
-            _check_size(len(text) + len(fields) * (weight(args) + weight(keywords)))
+            check_size(len(text) + len(fields) * (weight(args) + weight(keywords)))
             return wrapped(*args, **keywords)
 
         return checked
-
-
-def weight(value: Any) -> int:
-    """Characters that the value takes when it is written, about. Raises TemplateLimitError above MAX_TEXT."""
-    total, open_ = 0, [value]
-    while open_:
-        each = open_.pop()
-        if isinstance(each, Namespace):
-            raise TemplateLimitError("writes a namespace")
-        if isinstance(each, Mapping):
-            open_ += [*each.keys(), *each.values()]
-        elif isinstance(each, Collection) and not isinstance(each, str | bytes | range):
-            open_ += each
-        total += max(len(each), _LEAST) if isinstance(each, str | bytes) else _LEAST
-        if total + len(open_) > MAX_TEXT:
-            raise TemplateLimitError(f"makes more than {MAX_TEXT} characters")
-    return total
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_TEXT:
-        raise TemplateLimitError(f"makes more than {MAX_TEXT} characters")
 
 
 def _length(value: Any) -> int:
@@ -178,15 +141,16 @@ def _length(value: Any) -> int:
 
 
 def _check_sum(left: Any, right: Any) -> None:
-    _check_size(_length(left) + _length(right))
-    _METER.get().spend(_length(left) + _length(right))
+    size = sum(weight(each) for each in (left, right) if _length(each))
+    check_size(size)
+    METER.get().spend(size)
 
 
 def _check_product(left: Any, right: Any) -> None:
     for many, times in ((left, right), (right, left)):
         if _length(many) and isinstance(times, int):
-            _check_size(_length(many) * max(times, 0))
-            _METER.get().spend(_length(many) * max(times, 0))
+            check_size(weight(many) * max(times, 0))
+            METER.get().spend(weight(many) * max(times, 0))
 
 
 def _check_power(left: Any, right: Any) -> None:
@@ -200,7 +164,7 @@ def _check_format(left: Any, right: Any) -> None:
     if isinstance(left, str):
         if _WIDE_FORMAT.search(left):
             raise TemplateLimitError("formats with a width of more than 99")
-        _check_size(len(left) + left.count("%") * (99 + weight(right)))
+        check_size(len(left) + left.count("%") * (99 + weight(right)))
 
 
 _BINARY: dict[str, Callable[[Any, Any], None]] = {
@@ -221,13 +185,13 @@ def _check_method(text: str, name: str, args: tuple[Any, ...]) -> None:
 
 
 def _check_join(separator: Any, items: Any) -> None:
-    _check_size(weight(items) + weight(separator) * _length(items))
+    check_size(weight(items) + weight(separator) * _length(items))
 
 
 def _check_replace(text: str, old: Any, new: Any) -> None:
     weight([old, new])
     old, new = str(old), str(new)
-    _check_size(len(text) + text.count(old) * max(len(new) - len(old), 0))
+    check_size(len(text) + text.count(old) * max(len(new) - len(old), 0))
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -237,9 +201,11 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def guarded(*args: Any, **keywords: Any) -> Any:
         value = list(args[first]) if isinstance(args[first], Iterator) else args[first]
-        _METER.get().spend(_length(value))
+        METER.get().spend(_length(value))
         if name in _TEXT_FILTERS:
             weight(value)
+        elif name in _COMPARING:
+            _weighed(value)
         if name in _GROWING:
             _GROWING[name](value, [*args[first + 1 :], *keywords.values()])
         return function(*args[:first], value, *args[first + 1 :], **keywords)
@@ -253,7 +219,7 @@ def _check_indented(value: Any, others: list[Any]) -> None:
     if width > _MAX_INDENT:
         raise TemplateLimitError(f"indents by more than {_MAX_INDENT}")
     size = weight(value)
-    _check_size(size + width * (value.count("\n") if isinstance(value, str) else size // _LEAST))
+    check_size(size + width * (value.count("\n") if isinstance(value, str) else size // LEAST))
 
 
 _GROWING: dict[str, Callable[[Any, list[Any]], None]] = {
@@ -267,13 +233,13 @@ _GROWING: dict[str, Callable[[Any, list[Any]], None]] = {
 @pass_context
 def _written(context: Context, value: Any) -> Any:
     del context
-    _METER.get().write(weight(value))
+    METER.get().write(weight(value))
     return value
 
 
 def _range(*args: int) -> range:
     made = safe_range(*args)
-    _METER.get().spend(len(made))
+    METER.get().spend(len(made))
     return made
 
 
@@ -281,9 +247,48 @@ def _refuse(message: str) -> NoReturn:
     raise jinja2.TemplateError(str(message)[:1000])
 
 
+def _now(format: str) -> str:
+    """The date and time here, as transformers gives it to templates."""
+    if not isinstance(format, str) or len(format) > 64 or not _DATE_FORMAT.fullmatch(format):
+        raise TemplateLimitError("asks for the time in a format that pygpt does not write")
+    return time.strftime(format)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as transformers writes it: without Jinja's escapes for HTML, keys as they come."""
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _weighed(value: Any) -> Any:
+    """The value, paid for by all that is in it: comparing, copying or hashing it takes as long as that is."""
+    METER.get().spend(0 if isinstance(value, Namespace) else weight(value))
+    return value
+
+
+def _weighing(test: Callable[..., Any]) -> Callable[..., Any]:
+    """The test, which may compare."""
+
+    @wraps(test)
+    def weighing(*args: Any, **keywords: Any) -> Any:
+        for each in args:
+            if isinstance(each, str | list | tuple | dict):
+                _weighed(each)
+        return test(*args, **keywords)
+
+    return weighing
+
+
 def _counted(items: Any) -> Iterable[Any]:
     """The items; each costs fuel."""
-    meter = _METER.get()
+    meter = METER.get()
 
     def each() -> Iterator[Any]:
         for item in items:
@@ -294,7 +299,7 @@ def _counted(items: Any) -> Iterable[Any]:
 
 
 def _joined(parts: list[Any]) -> str:
-    _check_size(weight(parts))
+    check_size(weight(parts))
     return "".join(map(str, parts))
 
 
@@ -308,17 +313,26 @@ def _constant(node: nodes.Expr) -> nodes.Expr:
     return node
 
 
-def _replace_joins(parent: nodes.Node) -> None:
-    """`a ~ b` below a node as a filter, which can look at the sizes first."""
+def _replace_parts(parent: nodes.Node) -> None:
+    """What stands below a node and makes or looks at any amount, through a filter that weighs it."""
     for field, value in parent.iter_fields():
         if isinstance(value, list):
-            setattr(parent, field, [_as_filter(each) for each in value])
+            setattr(parent, field, [_replaced(parent, each) for each in value])
         else:
-            setattr(parent, field, _as_filter(value))
+            setattr(parent, field, _replaced(parent, value))
 
 
-def _as_filter(value: Any) -> Any:
-    if not isinstance(value, nodes.Concat):
-        return value
-    parts = nodes.List(value.nodes, lineno=value.lineno, environment=value.environment)
-    return _filtered(parts, "_joined")
+def _replaced(parent: nodes.Node, value: Any) -> Any:
+    if isinstance(value, nodes.Concat):  # a ~ b
+        parts = nodes.List(value.nodes, lineno=value.lineno, environment=value.environment)
+        return _filtered(parts, "_joined")
+    literal = isinstance(value, nodes.List | nodes.Dict) or (
+        isinstance(value, nodes.Tuple) and value.ctx == "load"
+    )
+    compared = isinstance(parent, nodes.Compare | nodes.Operand) and isinstance(value, nodes.Expr)
+    sliced = (
+        isinstance(parent, nodes.Getitem) and isinstance(parent.arg, nodes.Slice) and value is parent.node
+    )
+    if (literal or compared or sliced) and not isinstance(value, nodes.Operand | nodes.Const):
+        return _filtered(value, "_weighed")
+    return value

@@ -149,7 +149,7 @@ class Engine:
         """
         template = self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
-        chosen = SamplingParams.from_keywords(keywords, params)
+        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
         return _grouped(self._complete([ids], chosen, template.stop), chosen.n)[0]
 
     def chat_stream(
@@ -164,7 +164,8 @@ class Engine:
         """As `chat`, in pieces as they come."""
         template = self._template()
         ids = template.token_ids(messages, user=user, assistant=assistant)
-        return self._stream(ids, SamplingParams.from_keywords(keywords, params), template.stop)
+        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
+        return self._stream(ids, chosen, template.stop)
 
     def score(self, texts: Prompts) -> list[Score]:
         """Log-probability of each text (or list of token ids) under the model, in nats.
@@ -181,6 +182,27 @@ class Engine:
             return []
         asked = SamplingParams(max_tokens=0, prompt_logprobs=0, on_overflow="stop")
         return [scored(each, self.tokenizer) for each in self._complete(prompts, asked)]
+
+    def window_logprobs(self, windows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probability of each token but the first of windows of token ids, in nats.
+
+        A window may be one token longer than the context: its last is predicted and not read, as in training.
+
+        Raises: as `score`.
+        """
+        requests, transcripts = [], []
+        for window in windows:
+            # The only token that may follow is the last; logprobs are of the distribution before that rule.
+            asked = SamplingParams(
+                max_tokens=1, allowed_token_ids=tuple(window[-1:]), prompt_logprobs=0, logprobs=0,
+                ignore_eos=True, on_overflow="slide",
+            )  # fmt: skip
+            made = build([window[:-1]], asked, self._facts)
+            requests += made[0]
+            transcripts += made[1]
+        self._run(requests, transcripts, until_done=True)
+        done = [each.completion() for each in transcripts]
+        return [[t.logprob for t in (*(c.prompt_logprobs or ()), *(c.logprobs or ()))] for c in done]
 
     def logits(self, ids: Prompt) -> NDArray[np.float32]:
         """The model's logits at every position of a prompt: float32 [T, vocab_size].

@@ -61,7 +61,8 @@ def export(
         path: beside the source, with the suffix .pygpt, if None.
         dtype: f32, f16, bf16, q8, q4 (a mixture: what the loss cannot spare stays q8) or q4_pure; auto is
             bf16 for bf16 sources, else f16.
-        tokenizer: a tokenizer or the path of a tokenizer.json; "none" for a file that speaks token ids only.
+        tokenizer: a tokenizer (of pygpt, tokenizers, tiktoken, or a fast one of transformers), or the path of
+            one: see docs/tokenizers.md; "none" for a file that speaks token ids only.
         text, chars, meta: where a character vocabulary is not in the checkpoint: the training text or its
             file, its characters in the order of their ids, or nanoGPT's meta.pkl.
         n_head: heads of a layer, where nothing records them.

@@ -20,6 +20,7 @@ from pygpt.errors import InvalidRequestError
 MAGIC = "pygpt 1"
 ALIGNMENT = 64
 HEADER_LIMIT = 1 << 20
+BLOCK = 2 << 20  # a huge page
 
 # In header order (docs/format.md, section Header).
 BLOB_NAMES = ("tokenizer.json", "chat_template.jinja", "chat.json", "provenance.json", "known_answers.json")
@@ -102,17 +103,19 @@ def write(path: Path, contents: Contents, progress: Progress | None = None) -> N
     total = parts[-1].offset + parts[-1].size
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
+        blocks = _Blocks(fd)
         # The header holds the checksums, so it comes last; until then the file begins with zeros: no model.
-        os.lseek(fd, data_start, os.SEEK_SET)
+        blocks.write(bytes(data_start))
         end = 0
         for part in parts:
             data = part.data()
             part.crc32c = _core.crc32c(data)
-            _write_all(fd, bytes(part.offset - end))
-            _write_all(fd, data)
+            blocks.write(bytes(part.offset - end))
+            blocks.write(data)
             end = part.offset + part.size
             if progress:
                 progress("writing", end, total)
+        blocks.flush()
         os.lseek(fd, 0, os.SEEK_SET)
         _write_all(fd, _header(contents, parts).ljust(data_start, b"\0"))
         os.fsync(fd)
@@ -165,7 +168,34 @@ def _aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def _write_all(fd: int, data: bytes) -> None:
+class _Blocks:
+    """Writes a file from its beginning, `BLOCK` bytes at a time.
+
+    Linux keeps what one call writes in one page of its cache, as large as the place allows. In huge pages, a
+    model that is mapped right after its export runs as fast as one that was read from the disk.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._block = bytearray(BLOCK)
+        self._filled = 0
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            count = min(len(rest), BLOCK - self._filled)
+            self._block[self._filled : self._filled + count] = rest[:count]
+            rest = rest[count:]
+            self._filled += count
+            if self._filled == BLOCK:
+                self.flush()
+
+    def flush(self) -> None:
+        _write_all(self._fd, memoryview(self._block)[: self._filled])
+        self._filled = 0
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

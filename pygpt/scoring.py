@@ -27,7 +27,7 @@ def scored(completion: Completion, tokenizer: Tokenizer | None) -> Score:
             "the model's log-probabilities are not finite: its weights are damaged or too large"
         )
     nll = -math.fsum(logprobs)
-    size = _bytes(ids[1:], tokenizer)
+    size = 0 if tokenizer is None else tokenizer.extent(ids[1:])[0]
     return Score(
         token_ids=ids,
         logprobs=logprobs,
@@ -35,13 +35,3 @@ def scored(completion: Completion, tokenizer: Tokenizer | None) -> Score:
         perplexity=math.exp(min(nll / len(logprobs), 700.0)),  # exp overflows binary64 above 709
         bits_per_byte=nll / math.log(2) / size if size else math.nan,
     )
-
-
-def _bytes(ids: list[int], tokenizer: Tokenizer | None) -> int:
-    """Bytes of text that the tokens stand for; 0 where there is no text."""
-    if tokenizer is None:
-        return 0
-    exact = [tokenizer.bytes_of(token) for token in ids]
-    if any(each is None for each in exact):
-        return len(tokenizer.text_of(ids).encode())
-    return sum(len(each) for each in exact if each is not None)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import Any
 
 import tokenizers
@@ -13,6 +14,8 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from pygpt.errors import InvalidRequestError
 from pygpt.kinds import shown
+from pygpt.silent_gaps import SilentGaps
+from pygpt.special_tokens import SpecialTokens
 
 MAX_VOCAB_SIZE = 1 << 24  # of a tokenizer that no model limits
 
@@ -43,10 +46,9 @@ class Tokenizer:
         added = tokenizer.get_added_tokens_decoder()
         self.special_tokens = {t.content: index for index, t in added.items() if t.special and t.content}
         self._special_ids = frozenset(self.special_tokens.values())
-        longest_first = sorted(map(re.escape, self.special_tokens), key=len, reverse=True)
-        self._special_pattern = re.compile(
-            "(" + ("|".join(longest_first) or "(?!)") + ")"
-        )  # (?!) matches nothing
+        self._special = SpecialTokens([token for token in added.values() if token.special and token.content])
+        self._lock = Lock()  # of whether the library reads special tokens
+        self._gaps = SilentGaps(tokenizer, description, _CHARACTER_OF)
         self._decoder: str | None = (description["decoder"] or {}).get("type")
         self._characters = _characters(description)
         self._id_of = {character: index for index, character in enumerate(self._characters or "")}
@@ -80,7 +82,7 @@ class Tokenizer:
         Raises:
             InvalidRequestError: the text is not a tokenizer of the `tokenizers` library, or has other ids.
         """
-        with _library("tokenizer", "not a valid tokenizer.json"):
+        with library_faults("tokenizer", "not a valid tokenizer.json"):
             # Before the library sees them: it walks from 0 to the largest id, and that may be 2**32 - 1.
             _check_ids(json.loads(text), vocab_size)
             return cls(tokenizers.Tokenizer.from_str(text))
@@ -91,9 +93,9 @@ class Tokenizer:
         Raises:
             InvalidRequestError: the library panics. That it lacks the characters is no failure.
         """
-        with _library("tokenizer", "it fails on a plain text"), suppress(Exception):  # but not a panic
+        with library_faults("tokenizer", "it fails on a plain text"), suppress(Exception):  # but not a panic
             self._tokenizer.encode("a", add_special_tokens=False)
-        with _library("tokenizer", "it fails on a token"):
+        with library_faults("tokenizer", "it fails on a token"):
             self._tokenizer.decode([0], skip_special_tokens=False)
 
     def to_json(self) -> str:
@@ -114,8 +116,6 @@ class Tokenizer:
         """
         if isinstance(text, bytes):
             return self._encode_bytes(text, allow_special, param)
-        if allow_special and self.special_tokens:
-            return self.encode_marked(text, "", param=param)
         if self._characters is not None:
             return self._encode_characters(text, param)
         try:
@@ -125,25 +125,38 @@ class Tokenizer:
                 param,
                 f"has a lone surrogate, {text[error.start]!a}, at position {error.start}: no Unicode text",
             ) from None
-        with _library(param, f"the tokenizer cannot read {shown(text)}"):
+        with library_faults(param, f"the tokenizer cannot read {shown(text)}"), self._lock:
+            if self._tokenizer.encode_special_tokens is allow_special:
+                self._tokenizer.encode_special_tokens = not allow_special
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-            return ids
+            lacking = self._gaps.characters(text, special_tokens=allow_special)
+        if lacking:
+            place = next((place for place, each in enumerate(text) if each in lacking), None)
+            normal = f"the character {min(lacking)!r} of it, normalized,"
+            what = normal if place is None else _at(text, place)
+            raise InvalidRequestError(param, f"{what} has no token in this model's vocabulary")
+        return ids
 
     def encode_marked(self, text: str, mark: str, *, param: str = "text") -> list[int]:
         """As `encode` with special tokens, but those that `broken_up` broke are plain text; the marks
         vanish."""
-        parts = self._special_pattern.split(text)
+        if mark not in text and self._special.are_literal:
+            return self.encode(text, allow_special=True, param=param)
         ids: list[int] = []
-        for place, part in enumerate(parts):  # text, token, text, token, ..., text
-            is_token = place % 2 == 1
-            ids += (
-                [self.special_tokens[part]] if is_token else self.encode(part.replace(mark, ""), param=param)
-            )
+        for part, token in self._special.split(text):
+            ids += self.encode(part.replace(mark, ""), param=param)
+            ids += [] if token is None else [self.special_tokens[token]]
         return ids
 
     def broken_up(self, text: str, mark: str) -> str:
-        """The text with marks between its characters if anything in it looks like a special token."""
-        return mark.join(text) if self._special_pattern.search(text) else text
+        """The text with marks in everything that looks like a special token, or could together with what a
+        template writes around it."""
+        return self._special.broken_up(text, mark)
+
+    def leading_special(self, text: str) -> str | None:
+        """The special token that a text begins with, spaces and line feeds aside; None if with another."""
+        before, token = next(self._special.split(text))
+        return None if before.strip() else token
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """The text of the token ids; special tokens are shown as they are written, or skipped.
@@ -158,7 +171,7 @@ class Tokenizer:
                 )
         if self._characters is not None:
             return "".join([self._characters[token] for token in ids])
-        with _library("ids", "the tokenizer cannot write these tokens"):
+        with library_faults("ids", "the tokenizer cannot write these tokens"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
             return text
 
@@ -185,22 +198,36 @@ class Tokenizer:
             return bytes(_BYTE_OF[character] for character in content)
         return content.encode()
 
+    def extent(self, ids: Sequence[int]) -> tuple[int, int]:
+        """Bytes (of UTF-8) and characters that the tokens stand for. One in several tokens counts where it
+        begins."""
+        parts = [self.bytes_of(token) for token in ids]
+        exact = [part for part in parts if part is not None]
+        content = b"".join(exact) if len(exact) == len(parts) else self.text_of(ids).encode()
+        return len(content), sum(byte & 0xC0 != 0x80 for byte in content)  # those that continue are 10xxxxxx
+
     def unknown_characters(self, text: str) -> set[str]:
         """The characters of a text that the vocabulary lacks."""
         if self._characters is not None:
             return set(text) - self._id_of.keys()
-        return {character for character in set(text) if "\ud800" <= character <= "\udfff"}
+        surrogates = {character for character in set(text) if "\ud800" <= character <= "\udfff"}
+        return surrogates | self._gaps.characters("".join(c for c in text if c not in surrogates))
+
+    def gaps(self) -> str | None:
+        """What texts cannot have that the library would drop, in words; None if there is no such thing."""
+        if not self._gaps.any:
+            return None
+        what = f"{len(self._gaps.bytes)} of the 256 bytes" if self._gaps.bytes else "unknown characters"
+        return f"the tokenizer has no token for {what}: texts that need one are refused"
 
     def _encode_characters(self, text: str, param: str) -> list[int]:
         try:
             return list(map(self._id_of.__getitem__, text))
         except KeyError as error:
-            character = error.args[0]
-            where = f"(U+{ord(character):04X}) at position {text.index(character)}"
+            where = _at(text, text.index(error.args[0]))
+            count = len(self._id_of)
             raise InvalidRequestError(
-                param,
-                f"the character {character!r} {where} is not among the {len(self._id_of)} characters of this "
-                "model's vocabulary",
+                param, f"{where} is not among the {count} characters of this model's vocabulary"
             ) from None
 
     def _encode_bytes(self, content: bytes, allow_special: bool, param: str) -> list[int]:
@@ -225,6 +252,11 @@ class Tokenizer:
         if token is None:
             raise InvalidRequestError(param, f"the vocabulary has no token for the byte 0x{byte:02x}")
         return token
+
+
+def _at(text: str, place: int) -> str:
+    """A character as errors name it."""
+    return f"the character {text[place]!r} (U+{ord(text[place]):04X}) at position {place}"
 
 
 def _checked(characters: list[str]) -> list[str]:
@@ -259,7 +291,7 @@ def _characters(description: dict[str, Any]) -> list[str] | None:
 
 
 @contextmanager
-def _library(param: str, trouble: str) -> Iterator[None]:
+def library_faults(param: str, trouble: str) -> Iterator[None]:
     """What goes wrong in the library as InvalidRequestError: it raises bare Exceptions, and where its Rust
     panics, a BaseException of its own."""
     try:
@@ -295,6 +327,11 @@ def _byte_alphabet() -> dict[int, str]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+def written_bytes(content: bytes) -> str:
+    """Bytes as byte-level vocabularies write them."""
+    return "".join(_CHARACTER_OF[byte] for byte in content)
 
 
 _CHARACTER_OF = _byte_alphabet()

@@ -36,6 +36,22 @@ LARGE = [
     "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "{% for i in range(99999) %}{% set x %}" + "y" * 200_000 + "{% endset %}{% endfor %}",
+    # What takes long in one go: two structures of 2**60 parts each are compared, hashed, searched, sorted.
+    *("{% set ns = namespace(x=1, y=1) %}{% for i in range(60) %}" + grow + "{% endfor %}" + use
+      for grow, use in (
+          ("{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}", "{{ ns.x == ns.y }}"),
+          ("{% set ns.x = (ns.x, ns.x) %}", "{{ {ns.x: 1} | length }}"),
+          ("{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% set ns.y = {'a': ns.y, 'b': ns.y} %}",
+           "{{ ns.x is eq ns.y }}"),
+          ("{% set ns.x = [ns.x] + [ns.x] %}{% set ns.y = [ns.y] * 2 %}", "{{ ns.x in [ns.y] }}"),
+          ("{% set ns.x = dict(a=ns.x, b=ns.x) %}{% set ns.y = dict(a=ns.y, b=ns.y) %}",
+           "{{ [ns.x].count(ns.y) }}"),
+      )),
+    "{% macro two() %}{% set ns.x = varargs %}{% endmacro %}{% set ns = namespace(x=1) %}"
+    "{% for i in range(60) %}{{ two(ns.x, ns.x) }}{% endfor %}{{ {ns.x: 1} | length }}",
+    "{% set x = 'a' * 16000000 %}{% for i in range(99999) %}{% if 'ab' in x %}{% endif %}{% endfor %}",
+    "{% set x = [0] * 400000 %}{% for i in range(99999) %}{% set y = x[1:] %}{% endfor %}",
+    "{{ strftime_now('%1000000000d') }}",
 ]  # fmt: skip
 
 
@@ -75,7 +91,14 @@ def test_settings_that_nest_too_deep_are_named(recite: Callable[..., Engine]) ->
         ("{% for m in messages if m.role == 'user' %}{{ m['content'] | trim }}{% endfor %}", "hi"),
         ("{{ messages | map(attribute='role') | join(', ') }}", "user, assistant"),
         ("{{ messages | selectattr('role', 'equalto', 'user') | list | length }}", "1"),
-        ("{{ messages[0] | tojson }}", '{"content": "hi", "role": "user"}'),
+        ("{{ messages[0] | tojson }}", '{"role": "user", "content": "hi"}'),
+        ("{{ '<b>&' | tojson }}{{ {'b': 1, 'a': [2]} | tojson(indent=1) }}",
+         '"<b>&"{\n "b": 1,\n "a": [\n  2\n ]\n}'),
+        ("{{ strftime_now('%d %B %Y') | length > 9 }}{{ tools is none }}{{ user is defined }}\n",
+         "TrueTrueFalse"),
+        ("{% if messages[0] == messages[0] and (1, 2) == (1, 2) and 'h' in messages[0].content %}x{% endif %}"
+         "{% for a, b in [(1, 2)] %}{{ a }}{{ b }}{% endfor %}{{ messages[::-1][0].content }}",
+         "x12ho"),
         ("{{ 'a' ~ 1 ~ 'b' }}{{ 'a' + 'b' }}{{ 2 * 3 }}{{ '-' * 3 }}{{ '%s!' % 'x' }}{{ 5 % 3 }}",
          "a1bab6---x!2"),
         ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}"

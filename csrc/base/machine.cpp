@@ -108,6 +108,16 @@ void run_on(int cpu) noexcept {
 
 void use_exact_arithmetic() noexcept { std::fesetenv(FE_DFL_ENV); }
 
+int64_t last_level_cache() {
+  // Not sysconf: it counts all the caches of a processor that has several.
+  for (const char* index : {"4", "3", "2"}) {
+    const std::string path = std::string("/sys/devices/system/cpu/cpu0/cache/index") + index + "/size";
+    const int64_t kilobytes = read_number(path.c_str(), 0);  // such as "32768K"
+    if (kilobytes > 0) return kilobytes * 1024;
+  }
+  return 16 << 20;
+}
+
 int64_t available_memory() { return std::min(free_memory(), memory_by_cgroup()); }
 
 }  // namespace pygpt

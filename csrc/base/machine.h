@@ -18,6 +18,9 @@ void run_on(int cpu) noexcept;
 /// Bytes that can be allocated without swapping: free memory or what the cgroup leaves, whichever is smaller.
 int64_t available_memory();
 
+/// Bytes of the cache that is nearest to memory, as one core sees it; 16 MiB where the system does not tell.
+int64_t last_level_cache();
+
 /// Sets this thread's arithmetic to what exactness counts on: rounding to nearest, subnormals kept. A new thread
 /// inherits its creator's, and there a library may have changed it for the whole process (-ffast-math,
 /// set_flush_denormal).

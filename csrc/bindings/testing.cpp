@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/aligned.h"
+#include "base/machine.h"
 #include "bindings/module.h"
 #include "engine/request.h"
 #include "formats/pack.h"
@@ -79,7 +80,8 @@ Floats without_padding(const float* rows, int64_t count, int64_t width, int64_t 
 
 /// x w^T + bias (+ y), in the range of panels [first, last); the rest of the result is y or zero.
 Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, const std::string& isa,
-              const std::optional<Floats>& bias, const std::optional<Floats>& y, int64_t first, int64_t last) {
+              const std::optional<Floats>& bias, const std::optional<Floats>& y, int64_t first, int64_t last,
+              bool far) {
   want(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == w.shape(1), "x [rows, k] and w [n, k] must agree in k");
   const int64_t n = w.shape(0);
   const int64_t k = w.shape(1);
@@ -106,6 +108,7 @@ Floats matmul(const Floats& x, const Floats& w, const std::string& format_name, 
       .y = out.memory.data(),
       .y_stride = out.stride,
       .add = y.has_value(),
+      .far = far,
   });
   return without_padding(out.memory.data(), out.rows, n, out.stride);
 }
@@ -132,7 +135,7 @@ std::vector<double> time_matmul(const std::string& format_name, int64_t rows, in
     const auto start = std::chrono::steady_clock::now();
     for (int64_t matrix = 0; matrix < matrices; ++matrix) {
       kernels.matmul[format]({input.memory.data(), input.stride, rows, w.data() + matrix * bytes, k, 0, panel_count(n),
-                              nullptr, y.data(), round_up(n, kGroup), false});
+                              nullptr, y.data(), round_up(n, kGroup), false, w.size() > last_level_cache()});
     }
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     if (i >= 0) seconds.push_back(taken.count() / static_cast<double>(matrices));
@@ -306,7 +309,8 @@ std::vector<uint32_t> philox_words(const std::array<uint32_t, 4>& counter, uint6
 
 void bind_testing(py::module_& module) {
   module.def("matmul", &matmul, py::arg("x"), py::arg("w"), py::arg("format"), py::kw_only(), py::arg("isa") = "",
-             py::arg("bias") = py::none(), py::arg("y") = py::none(), py::arg("first") = 0, py::arg("last") = -1);
+             py::arg("bias") = py::none(), py::arg("y") = py::none(), py::arg("first") = 0, py::arg("last") = -1,
+             py::arg("far") = false);
   module.def("time_matmul", &time_matmul, py::arg("format"), py::arg("rows"), py::arg("n"), py::arg("k"), py::kw_only(),
              py::arg("matrices") = 1, py::arg("repeats") = 10, py::arg("isa") = "");
   module.def("layer_norm", &layer_norm, py::arg("x"), py::arg("gain"), py::arg("bias") = py::none(),

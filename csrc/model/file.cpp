@@ -79,6 +79,10 @@ void FileBytes::map_file(int descriptor) {
   void* memory = mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_PRIVATE, descriptor, 0);
   if (memory == MAP_FAILED)
     throw OutOfMemory(join("cannot map ", size_, " bytes: ", std::generic_category().message(errno)));
+#ifdef MADV_HUGEPAGE
+  // A wish: what is not in the page cache yet is then read in huge pages, where the file system has them.
+  madvise(memory, static_cast<size_t>(size_), MADV_HUGEPAGE);
+#endif
   data_ = static_cast<const std::byte*>(memory);
   mapped_ = true;
 }

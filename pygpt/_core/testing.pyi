@@ -19,6 +19,7 @@ def matmul(
     y: Floats | None = None,
     first: int = 0,
     last: int = -1,
+    far: bool = False,
 ) -> Floats:
     """x [rows, k] (rounded to bytes, if the format is quantised) times w [n, k] packed in `format`, plus bias [n], plus y; only the panels [first, last) of 16 columns."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.architecture import Architecture
+from pygpt.checkpoints.tokenizer_files import files_of
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.kinds import checked_int, shown
 from pygpt.tokenizer import Tokenizer
@@ -140,7 +141,7 @@ class Source:
 class Options:
     """What the caller of `export` adds to what the checkpoint says."""
 
-    tokenizer: Any = None  # a pygpt.Tokenizer, a tokenizers.Tokenizer, a path of a tokenizer.json, or "none"
+    tokenizer: Any = None  # of pygpt, tokenizers, transformers or tiktoken, a path of one, or "none"
     text: str | os.PathLike[str] | None = None
     chars: str | Sequence[str] | None = None
     meta: str | os.PathLike[str] | None = None
@@ -173,8 +174,8 @@ class Options:
             for each in (self.text, self.meta, self.tokenizer, self.calibrate)
             if is_path(each)
         ]
-        paths = [*named, *(os.path.join(each, "tokenizer.json") for each in named)]
-        return tuple(Path(each) for each in paths if os.path.isfile(each))
+        paths = [*map(Path, named), *(file for each in named for file in files_of(Path(each)))]
+        return tuple(path for path in paths if os.path.isfile(path))
 
     def check_heads(self, recorded: int) -> None:
         """n_head is for checkpoints that do not record it; one that contradicts the record is a mistake."""

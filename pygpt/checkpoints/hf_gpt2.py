@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pygpt.architecture import Architecture
-from pygpt.checkpoints import gpt2_layout, torch_file, vocabulary
+from pygpt.checkpoints import chat_files, gpt2_layout, torch_file, vocabulary
 from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source, StoredTensor
 from pygpt.checkpoints.canonical import canonical_tensors
 from pygpt.errors import InvalidRequestError
@@ -53,7 +53,9 @@ def read(source: Source, options: Options) -> Imported:
     gpt2_layout.check_layout(source, bias=True)
     # Without a config the tensors tell; with one, transformers ties them unless it says otherwise.
     tied = config.get("tie_word_embeddings", True) is not False if config else gpt2_layout.is_tied(source)
-    tokenizer, notes = vocabulary.given_or_beside(source, options)
+    directories = () if source.directory is None else (source.directory,)
+    tokenizer, notes = vocabulary.found(options, *directories)
+    chat, chat_notes = chat_files.found(tokenizer, *directories)
     rows, width = source.matrix_shape(gpt2_layout.NAMES["wte"])
     size = vocabulary.fitted(tokenizer, rows, source, padded=True) if tokenizer else rows
     architecture = replace(
@@ -81,10 +83,10 @@ def read(source: Source, options: Options) -> Imported:
         provenance={"family": "hf_gpt2"},
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
-        blobs=vocabulary.chat_template_beside(source),
+        blobs=chat,
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
-        notes=notes,
-        files=vocabulary.files_beside(source),
+        notes=notes + chat_notes,
+        files=vocabulary.files(*directories) + chat_files.files(*directories),
     )
 
 

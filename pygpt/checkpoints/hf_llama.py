@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pygpt.architecture import Architecture
-from pygpt.checkpoints import torch_file, vocabulary
+from pygpt.checkpoints import chat_files, torch_file, vocabulary
 from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names, head_by_head, panel_by_panel
 from pygpt.kinds import MAX_FLOAT32, shown
@@ -79,7 +79,9 @@ def read(source: Source, options: Options) -> Imported:
     config = _config(source)
     options.check_heads(config.n_head)
     check_names(source, _REQUIRED + (() if config.tied else (_HEAD,)), (_HEAD, _BUFFER), config.n_layer)
-    tokenizer, notes = vocabulary.given_or_beside(source, options)
+    directories = () if source.directory is None else (source.directory,)
+    tokenizer, notes = vocabulary.found(options, *directories)
+    chat, chat_notes = chat_files.found(tokenizer, *directories)
     architecture = _architecture(source, config, tokenizer)
     made = {"attn.qkv": _qkv_reader(source, architecture), "mlp.up": _up_reader(source, architecture)}
     return Imported(
@@ -88,10 +90,10 @@ def read(source: Source, options: Options) -> Imported:
         provenance={"family": "hf_llama"},
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
-        blobs=vocabulary.chat_template_beside(source),
+        blobs=chat,
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
-        notes=notes,
-        files=vocabulary.files_beside(source),
+        notes=notes + chat_notes,
+        files=vocabulary.files(*directories) + chat_files.files(*directories),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.architecture import DEFAULT_TYPES, Architecture
-from pygpt.checkpoints import torch_file, vocabulary
+from pygpt.checkpoints import tokenizer_files, torch_file, vocabulary
 from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names
 from pygpt.errors import InvalidRequestError
@@ -175,10 +175,7 @@ def _defaults(source: Source) -> dict[str, float | int | bool]:
 
 
 def _own_tokenizer(directory: Path | None) -> Tokenizer | None:
-    if directory is None:
-        return None
-    file = directory / "tokenizer.json"
-    return vocabulary.from_file(file) if file.is_file() else None
+    return None if directory is None else tokenizer_files.in_directory(directory)
 
 
 def _own_blobs(directory: Path | None) -> dict[str, bytes]:

@@ -65,7 +65,12 @@ def read_source(source: Source, options: Options) -> Imported:
         family = next((each for each in FAMILIES if candidate and each.recognise(candidate)), None)
         if candidate and family:
             imported = family.read(candidate, options)
-            return replace(imported, files=(*source.files, *options.files(), *imported.files))
+            gaps = imported.tokenizer.gaps() if imported.tokenizer else None
+            return replace(
+                imported,
+                files=(*source.files, *options.files(), *imported.files),
+                notes=imported.notes if gaps is None else (*imported.notes, gaps),
+            )
         candidate = candidate and without_common_part(candidate)
     raise _unrecognised(source)
 

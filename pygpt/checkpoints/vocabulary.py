@@ -1,9 +1,9 @@
-"""The vocabulary of a checkpoint that holds none: from a tokenizer, a text, its characters or a meta.pkl."""
+"""The vocabulary of a checkpoint that holds none: from a tokenizer, a text, its characters, a meta.pkl,
+or the files beside it."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 import re
@@ -12,12 +12,12 @@ from typing import Any
 
 import tokenizers
 
+from pygpt.checkpoints import tiktoken_file, tokenizer_files
 from pygpt.checkpoints.base import Options, Source, is_path
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.tokenizer import Tokenizer
 
 MAX_META_BYTES = 64 << 20
-_MAX_TOKENIZER_CONFIG_BYTES = 16 << 20
 
 
 def given(options: Options) -> Tokenizer | None:
@@ -49,6 +49,26 @@ def refused(options: Options) -> bool:
     return isinstance(options.tokenizer, str) and options.tokenizer == "none"
 
 
+def found(options: Options, *directories: Path) -> tuple[Tokenizer | None, tuple[str, ...]]:
+    """The tokenizer that is given, else that of the first directory that has one, and a line where none has.
+
+    Raises: as `given` and `tokenizer_files.in_directory`.
+    """
+    tokenizer = given(options)
+    if tokenizer is not None or refused(options):
+        return tokenizer, ()
+    for directory in directories:
+        beside = tokenizer_files.in_directory(directory)
+        if beside is not None:
+            return beside, ()
+    return None, ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
+
+
+def files(*directories: Path) -> tuple[Path, ...]:
+    """Every file that `found` may read."""
+    return tuple(file for directory in directories for file in tokenizer_files.files_of(directory))
+
+
 def fitted(tokenizer: Tokenizer, rows: int, source: Source, *, padded: bool = False) -> int:
     """How many of the embedding's rows are tokens; those past them are padding, which `padded` allows.
 
@@ -62,42 +82,6 @@ def fitted(tokenizer: Tokenizer, rows: int, source: Source, *, padded: bool = Fa
             f"the vocabulary given has {size} tokens, but the model has {rows}: it is of another text",
         )
     return size
-
-
-_BESIDE = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-
-
-def given_or_beside(source: Source, options: Options) -> tuple[Tokenizer | None, tuple[str, ...]]:
-    """The vocabulary that is given, else the tokenizer.json beside the weights; a line where none is."""
-    tokenizer = given(options)
-    if tokenizer is not None or refused(options):
-        return tokenizer, ()
-    file = None if source.directory is None else source.directory / "tokenizer.json"
-    if file is not None and file.is_file():
-        return from_file(file), ()
-    return None, ("no tokenizer: the file speaks token ids only; tokenizer= adds one",)
-
-
-def files_beside(source: Source) -> tuple[Path, ...]:
-    """What Hugging Face's directories hold about text."""
-    return tuple(source.directory / name for name in _BESIDE) if source.directory else ()
-
-
-def chat_template_beside(source: Source) -> dict[str, bytes]:
-    """The chat template beside the weights, which older versions keep in tokenizer_config.json."""
-    if source.directory is None:
-        return {}
-    file, older = source.directory / "chat_template.jinja", source.directory / "tokenizer_config.json"
-    if file.is_file():
-        return {"chat_template.jinja": file.read_bytes()}
-    if not older.is_file() or older.stat().st_size > _MAX_TOKENIZER_CONFIG_BYTES:
-        return {}
-    try:
-        fields = json.loads(older.read_text("utf-8"))
-    except (ValueError, RecursionError):  # it is the tokenizer's, and we take the template only
-        return {}
-    template = fields.get("chat_template") if isinstance(fields, dict) else None
-    return {"chat_template.jinja": template.encode("utf-8")} if isinstance(template, str) else {}
 
 
 def newline(tokenizer: Tokenizer | None) -> int | None:
@@ -136,18 +120,6 @@ def from_meta(path: Path) -> Tokenizer:
         raise ModelFileError(str(path), "damaged", f"is not a meta.pkl of characters: {error!r}") from error
 
 
-def from_file(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json.
-
-    Raises:
-        InvalidRequestError: it cannot be read or is none.
-    """
-    try:
-        return Tokenizer.from_json(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError("tokenizer", f"{str(path)!r} cannot be read: {error}") from error
-
-
 def text_of(text: str | os.PathLike[str], param: str = "text") -> str:
     """The text given, or that of the file named, with newlines as Python's `open` gives them.
 
@@ -181,11 +153,15 @@ class _PlainUnpickler(pickle.Unpickler):
 def _from_tokenizer(tokenizer: object) -> Tokenizer:
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
-    if isinstance(tokenizer, tokenizers.Tokenizer):
-        return Tokenizer(tokenizer)
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)  # of the fast tokenizers of transformers
+    if isinstance(backend, tokenizers.Tokenizer):
+        return Tokenizer(tokenizers.Tokenizer.from_str(backend.to_str()))  # the caller's stays as it is
+    if tiktoken_file.is_encoding(tokenizer):
+        return tiktoken_file.from_encoding(tokenizer)
     if not is_path(tokenizer):
         raise InvalidRequestError(
-            "tokenizer", f"must be a tokenizer or a path, not {type(tokenizer).__name__}"
+            "tokenizer",
+            "must be a tokenizer (of pygpt, tokenizers, tiktoken, or a fast one of transformers) or a path, "
+            f"not {type(tokenizer).__name__}",
         )
-    path = Path(tokenizer)
-    return from_file(path / "tokenizer.json" if path.is_dir() else path)
+    return tokenizer_files.from_path(Path(tokenizer))

@@ -53,7 +53,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--text", type=Path, metavar="FILE", help="training text, for its characters")
     parser.add_argument("--chars", metavar="STR", help="the characters themselves, in the order of their ids")
     parser.add_argument("--meta", type=Path, metavar="FILE", help="nanoGPT's meta.pkl")
-    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, or none")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="FILE",
+        help="a tokenizer's file or directory, or none",
+    )
     parser.add_argument("--n-head", type=int, metavar="N", help="heads a layer, where nothing records them")
     parser.add_argument(
         "--attention-scale", choices=("head", "width"), help="width: the lecture's code as the video shows it"

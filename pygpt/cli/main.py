@@ -31,6 +31,7 @@ _COMMANDS = {
     "chat": "talk to a model (the same as gpt-chat)",
     "inspect": "show what a .pygpt file is",
     "verify": "check a .pygpt file and replay its known answers",
+    "eval": "measure how well a model predicts a text",
     "bench": "measure the machine, and a model on it",
 }
 _DESCRIPTION = """\

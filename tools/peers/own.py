@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pygpt
+import pygpt._core  # what the package loads only when it is used
 from peers import shapes
 from peers.base import Generated, Runner, UnavailableError
 from peers.shapes import Shape
@@ -23,16 +25,20 @@ _RENAMED = (
 
 
 def prepare(shape: Shape, precision: str, source: Path, target: Path) -> Path:
-    """Export, anew each time: what a file holds changes with this package.
+    """Export, once for each build of the core: what a file holds changes with it.
 
     Raises:
         UnavailableError: this build has no such format, or does not read this family.
     """
-    target = target.with_name(f"{target.name}.pygpt")
-    # Llama: the directory itself, as soon as export knows Hugging Face's family.
+    build = f"{zlib.crc32(Path(pygpt._core.__file__).read_bytes()):08x}"
+    finished = target.with_name(f"{target.name} {build}.pygpt")
+    if finished.exists():
+        return finished
+    for outdated in target.parent.glob(f"{target.name} ????????.pygpt"):
+        outdated.unlink()
     model = _model(shape, source) if shape.family == "gpt2" else source
     try:
-        return pygpt.export(model, target, dtype=precision, tokenizer="none")
+        return pygpt.export(model, finished, dtype=precision, tokenizer="none")
     except (InvalidRequestError, ModelFileError) as error:
         raise UnavailableError(f"this pygpt cannot export it: {error}") from error
 

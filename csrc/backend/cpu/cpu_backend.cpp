@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backend/cpu/forward.h"
+#include "base/machine.h"
 #include "kernels/cpu/select.h"
 
 namespace pygpt {
@@ -27,6 +28,7 @@ CpuBackend::CpuBackend(std::shared_ptr<const ModelFile> file, const CpuOptions& 
       config_(file_->config()),
       kernels_(select_kernels(options.isa)),
       weights_(*file_),
+      far_(weights_.multiplied_bytes() > last_level_cache()),
       layout_(config_, options.kv_type),
       rotary_(config_),
       team_(options.workers),

@@ -53,6 +53,7 @@ class CpuBackend final : public Backend {
   const ModelConfig& config_;
   const KernelTable& kernels_;
   Weights weights_;
+  bool far_;  // they do not fit into the last cache
   PageLayout layout_;
   Rotary rotary_;
   Team team_;

@@ -322,6 +322,7 @@ void Forward::multiply(const Input& x, int64_t rows, const Matrix& w, Range pane
       .y = y.row(0),
       .y_stride = y.stride() / static_cast<int64_t>(sizeof(float)),
       .add = add,
+      .far = backend_.far_,
   });
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// y = x w^T. One row streams weights, several panels at once; many rows share a block of a panel in the first cache.
+// y = x w^T. A few rows stream the weights past; many rows share a block of a panel in the first cache.
 // Each output is one chain over k, whatever the shape of the tile that it is computed in.
 
 #include "formats/formats.h"
@@ -27,9 +27,9 @@ inline const std::byte* block_of(const MatmulArgs& args, int64_t panel, int64_t 
   return args.w + panel * Format::panel_bytes(args.k) + Format::bytes_before(first);
 }
 
-/// All rows, at most a few, times kPanels whole panels, `stride` apart.
+/// kRows rows times kPanels whole panels, `stride` apart.
 template <class Format, int kRows, int kPanels>
-inline void few_rows(const MatmulArgs& args, int64_t panel, int64_t stride) {
+inline void whole_panels(const MatmulArgs& args, int64_t panel, int64_t stride) {
   const std::byte* x[kRows];
   const std::byte* w[kPanels];
   for (int r = 0; r < kRows; ++r) x[r] = args.x + r * args.x_stride;
@@ -41,13 +41,23 @@ inline void few_rows(const MatmulArgs& args, int64_t panel, int64_t stride) {
   }
 }
 
-/// Panels that few rows stream at once, each stream through its own contiguous part of the weights: memory likes
-/// several long streams, and chains enough are under way to hide the latency of the arithmetic.
+/// The panels from `first` on in kPanels streams side by side, each through its own contiguous part of the weights.
+/// More streams are more sums under way, which hide the latency of the arithmetic, but memory reads fewer streams
+/// faster.
 template <class Format, int kRows, int kPanels>
 inline void stream_panels(const MatmulArgs& args, int64_t first) {
   const int64_t length = (args.last - first) / kPanels;
-  for (int64_t i = 0; i < length; ++i) few_rows<Format, kRows, kPanels>(args, first + i, length);
+  for (int64_t i = 0; i < length; ++i) whole_panels<Format, kRows, kPanels>(args, first + i, length);
   if constexpr (kPanels > 1) stream_panels<Format, kRows, kPanels / 2>(args, first + length * kPanels);
+}
+
+/// A tile of rows, at most kRows: so many sums that one stream is enough.
+template <class Format, int kRows>
+inline void stream_tile(const MatmulArgs& args) {
+  if constexpr (kRows > 3) {
+    if (args.rows < kRows) return stream_tile<Format, kRows - 1>(args);
+  }
+  stream_panels<Format, kRows, 1>(args, args.first);
 }
 
 /// Sums of rows that wait between two blocks of k.
@@ -125,42 +135,22 @@ inline void many_rows(const MatmulArgs& args, int64_t first) {
   }
 }
 
-/// Some rows, at most two tiles: several long streams as for one row, in turn for a short piece of k.
-template <class Format>
-inline void some_rows(const MatmulArgs& args) {
-  constexpr int kStreams = 4;
-  constexpr int64_t kPiece = 2 * kGroup;
-  constexpr int kTile = Format::kIsPlain ? Simd::kTileRows : Simd::kByteTileRows;
-  Simd::Panel waiting[kStreams][2 * kTile];
-  const int64_t tiles = ceil_div(args.rows, kTile);
-  const int64_t length = (args.last - args.first) / kStreams;
-  for (int64_t i = 0; i < length; ++i) {
-    for (int64_t first = 0; first < args.k; first += kPiece) {
-      const int64_t depth = args.k - first < kPiece ? args.k - first : kPiece;
-      for (int stream = 0; stream < kStreams; ++stream) {
-        const Place place{args.first + i + stream * length, 0, first, depth};
-        // What this stream reads when its turn comes again. A few rows alone find enough of it by themselves.
-        const std::byte* next = first + kPiece < args.k ? block_of<Format>(args, place.panel, first + kPiece)
-                                                        : block_of<Format>(args, place.panel + 1, 0);
-        if (args.rows <= 4) next = nullptr;
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-          const int64_t row = args.rows * tile / tiles;
-          block_rows<Format, kTile>(args, place, block_of<Format>(args, place.panel, first), row,
-                                    args.rows * (tile + 1) / tiles - row, Ahead{next, tile, tiles}, waiting[stream]);
-        }
-      }
-    }
-  }
-  many_rows<Format, Format>(args, args.first + length * kStreams);
-}
-
 template <class Format>
 void matmul(const MatmulArgs& args) noexcept {
+  using BlockFormat = ExpandedFormat<Format>;
   constexpr int kTile = Format::kIsPlain ? Simd::kTileRows : Simd::kByteTileRows;
-  if (args.rows == 1) return stream_panels<Format, 1, Simd::kStreamPanels>(args, args.first);
-  if (args.rows == 2) return stream_panels<Format, 2, 2>(args, args.first);
-  if (args.rows <= 2 * kTile) return some_rows<Format>(args);
-  many_rows<Format, ExpandedFormat<Format>>(args, args.first);
+  constexpr int kStreams = Format::kIsPlain ? Simd::kStreamPanels : Simd::kByteStreamPanels;
+  // Rows that read the weights as they lie without help. More sums leave no time to wait for memory, and where weights
+  // must be converted even earlier: blocks are fetched ahead.
+  constexpr int kStreamRows = BlockScratch<Format, BlockFormat>::kInPlace || kTile < 4 ? kTile : 4;
+  if (args.rows == 1) {
+    return args.far ? stream_panels<Format, 1, kStreams / 2>(args, args.first)
+                    : stream_panels<Format, 1, kStreams>(args, args.first);
+  }
+  if (args.rows == 2) return stream_panels<Format, 2, kStreams / 2>(args, args.first);
+  if (args.rows <= kStreamRows) return stream_tile<Format, kStreamRows>(args);
+  if (args.rows <= 2 * kTile) return many_rows<Format, Format>(args, args.first);
+  many_rows<Format, BlockFormat>(args, args.first);
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ struct MatmulArgs {
   float* y;           // [rows, 16 * panels]
   int64_t y_stride;
   bool add;
+  bool far = false;  // w lies in memory rather than in a cache; a matter of speed alone
 };
 
 /// Groups [first, last) of a row of activations as bytes (formats/byte_row.h): scale = max |x| / 127, and the nearest

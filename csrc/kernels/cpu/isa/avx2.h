@@ -18,6 +18,7 @@ struct Simd {
   static constexpr int kTileRows = 6;      // 12 sums, 2 weights, 1 factor: 15 of 16 registers
   static constexpr int kByteTileRows = 4;  // 8 sums, 2 weights, 1 factor, 2 for the product
   static constexpr int kStreamPanels = 4;  // 8 chains of FMA hide its latency of 4 at 2 a cycle
+  static constexpr int kByteStreamPanels = 4;
   using Vec = float __attribute__((vector_size(32)));
   using Int = int32_t __attribute__((vector_size(32)));
   using Bytes = __m256i;  // 4 neighbours in k of each of 8 columns

@@ -17,7 +17,8 @@ struct Simd {
   static constexpr int kPanelVecs = kPanel / kLanes;
   static constexpr int kTileRows = 12;      // 12 sums: enough chains for two units of latency 4, and every row block
   static constexpr int kByteTileRows = 12;  // is a whole number of tiles
-  static constexpr int kStreamPanels = 8;
+  static constexpr int kStreamPanels = 4;
+  static constexpr int kByteStreamPanels = 2;
   using Vec = float __attribute__((vector_size(64)));
   using Int = int32_t __attribute__((vector_size(64)));
   using Bytes = __m512i;  // 4 neighbours in k of each of 16 columns

@@ -16,7 +16,8 @@ struct Simd {
   static constexpr int kPanelVecs = kPanel / kLanes;
   static constexpr int kTileRows = 2;  // rows of a tile of one panel: with its weights it fits the registers
   static constexpr int kByteTileRows = 2;
-  static constexpr int kStreamPanels = 2;  // panels that one row streams at once
+  static constexpr int kStreamPanels = 2;  // panels that one row streams at once from a cache
+  static constexpr int kByteStreamPanels = 2;
   using Vec = float __attribute__((vector_size(16)));
   using Int = int32_t __attribute__((vector_size(16)));
   struct Bytes {  // 4 neighbours in k of each of 4 columns
