@@ -14,6 +14,7 @@ from typing import Any
 
 from pygpt import _core
 from pygpt.atomic import replacing
+from pygpt.calibration import settle
 from pygpt.checkpoints.base import Imported, Options, is_path
 from pygpt.checkpoints.recognise import read
 from pygpt.dtypes import DTYPES
@@ -26,11 +27,13 @@ from pygpt.parity import ParityReport
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What an export did: its file and dtype, what to know, and the proof (None if not asked for)."""
+    """What an export did: its file and dtype, what to know, what was assumed or calibrated, and the proof
+    (None if not asked for)."""
 
     path: Path
     dtype: str
     notes: tuple[str, ...]
+    assumptions: tuple[str, ...]
     report: ParityReport | None
 
 
@@ -47,6 +50,8 @@ def export(
     verify: bool = True,
     attention_scale: str | None = None,
     nanochat_gen: str | None = None,
+    calibrate: str | os.PathLike[str] | None = None,
+    lora: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write a checkpoint as a `.pygpt` file and return its path; a file that is there is replaced, whole or
@@ -63,6 +68,9 @@ def export(
             file, its characters in the order of their ids, or nanoGPT's meta.pkl.
         n_head: heads of a layer, where nothing records them.
         verify: replay the known answers in the engine before the file takes its place.
+        calibrate: a text, or its file, that decides what the checkpoint does not record (which GELU, which
+            scale of attention): the variant that predicts it best. None takes the family's default.
+        lora: the directory of a PEFT LoRA adapter, which is merged into the weights.
         attention_scale: "width" for the lecture's code as the video shows it; "head" is everyone else.
         nanochat_gen: "g3a" or "g3b", where nanochat's tensors are those of both.
         progress: called with (what is being done, how much is done, of how much).
@@ -82,6 +90,8 @@ def export(
         n_head=n_head,
         attention_scale=attention_scale,
         nanochat_gen=nanochat_gen,
+        calibrate=calibrate,
+        lora=lora,
     )
     done = export_with_report(source, path, dtype, options, verify=verify, progress=progress)
     for note in done.notes:
@@ -101,15 +111,17 @@ def export_with_report(
     """`export`, with everything that there is to say about it."""
     target = default_path(source) if path is None else _path(path)
     _check_dtype(dtype)
-    imported = read(source, options)
+    imported = settle(read(source, options), options.calibrate)
     chosen = _choose_format(dtype, imported)
     _check_target(target, imported.files)
+    notes, assumptions = imported.notes, imported.assumptions
     with replacing(target) as temporary:
         contents, traces = _contents(source, imported, chosen, progress)
         write(temporary, contents, progress)
+        del imported, contents  # a mapped checkpoint is let go before the file is mapped in its place
         check_blobs(temporary, _called(source))
         report = verified(temporary, target, traces) if verify else None
-    return Export(target, chosen, imported.notes, report)
+    return Export(target, chosen, notes, assumptions, report)
 
 
 def default_path(source: object) -> Path:

@@ -62,7 +62,8 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
     step(0)
     original = forward(a, contents.weights, prompt, positions)
     step(1)
-    stored = forward(a, as_stored, prompt, positions, contents.rounding)
+    is_exact = contents.dtype == "f32"  # what is stored is what was trained
+    stored = original if is_exact else forward(a, as_stored, prompt, positions, contents.rounding)
     step(2)
     logits, method = _original_logits(imported.original_logits, prompt, positions, original.logits)
     step(3)

@@ -62,8 +62,9 @@ class KnownAnswers:
 
 def choose_prompt(a: Architecture, parameters: int) -> list[int]:
     """Token ids spread evenly over the vocabulary (multiples of the golden ratio, modulo 1), as many as fit
-    into the context and, for large models, into some seconds of float64."""
-    length = min(a.context_length, PROMPT_LIMIT, max(64, 50_000_000_000 // parameters))
+    into the context and, for models above 15 million parameters, into a second or two of float64; never
+    fewer than 64 of a longer context."""
+    length = min(a.context_length, PROMPT_LIMIT, max(64, 8_000_000_000 // parameters))
     return [int(i * _GOLDEN_RATIO % 1.0 * a.vocab_size) for i in range(length)]
 
 

@@ -31,6 +31,9 @@ def _exact(name: str, x: Array) -> Array:
     return x
 
 
+ROWS_AT_ONCE = 4096  # of a matrix in float64: the whole of it would be twice what the model is, in memory
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What a forward pass computed.
@@ -118,8 +121,12 @@ def readout(a: Architecture, weights: Weights, x: Array, rounding: Rounding = _e
 
 
 def _product(weights: Weights, rounding: Rounding, x: Array, name: str) -> Array:
-    """x Wᵀ"""
-    result: Array = rounding(name, x) @ weights(name).astype(np.float64).T
+    """x Wᵀ, some rows of W at a time, so that no float64 copy of the whole is made."""
+    rounded, stored = rounding(name, x), weights(name)
+    result = np.empty((*x.shape[:-1], len(stored)))
+    for start in range(0, len(stored), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        result[..., rows] = rounded @ stored[rows].astype(np.float64).T
     return result
 
 
@@ -287,12 +294,19 @@ def sigmoid(x: Array) -> Array:
     return result
 
 
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent."""
+    result: Array = np.tanh(x)
+    return result
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": relu,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "silu": silu,
     "relu_squared": relu_squared,
+    "tanh": tanh,
 }
 NORMS: dict[str, Callable[[Array, NDArray[np.floating], Array | float, float], Array]] = {
     "layer_norm": layer_norm,

@@ -56,6 +56,7 @@ int64_t choose_pages(int64_t page_bytes, int64_t context, int64_t sequences) {
                            needed ? mebibytes(*needed) : INT64_MAX, " MiB (", page_bytes, " bytes for each ", kPageRows,
                            " tokens), ", mebibytes(available), " MiB are available: pass a smaller max_context"));
   }
+  if (page_bytes == 0) return per_sequence * sequences;  // a model without layers
   return std::clamp(available / 2 / page_bytes, per_sequence, per_sequence * sequences);
 }
 
@@ -96,7 +97,7 @@ void Engine::start_thread() {
 }
 
 void Engine::make_backend(const EngineOptions& options) {
-  const int weight_format = file_->tensor("h.0.attn.qkv").format;
+  const int weight_format = file_->tensor(file_->config().n_layer > 0 ? "h.0.attn.qkv" : "wte").format;
   const int kv_type = choose_kv_type(options.kv_dtype, weight_format);
   const PageLayout layout(file_->config(), kv_type);
   const auto max_rows = static_cast<int32_t>(chunk_ + max_running_);

@@ -1,6 +1,7 @@
 #include "formats/pack.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -11,9 +12,20 @@
 namespace pygpt {
 namespace {
 
+/// The bits of the largest |weight| of a row; NaN and infinity are larger than every number.
+uint32_t largest_bits(const float* row, int64_t cols) {
+  uint32_t largest = 0;
+  for (int64_t col = 0; col < cols; ++col) largest = std::max(largest, std::bit_cast<uint32_t>(row[col]) & 0x7fffffffu);
+  return largest;
+}
+
 /// What packing a float gives, back as a float, must be finite where the float is.
 template <class Format>
 void check_finite(const float* weights, int64_t cols, int64_t row) {
+  if constexpr (Format::kIsPlain) {  // rounding keeps the order: where the largest fits, all do
+    const auto largest = std::bit_cast<float>(largest_bits(weights + row * cols, cols));
+    if (std::isfinite(to_float(Format::encode(largest)))) return;
+  }
   for (int64_t col = 0; col < cols; ++col) {
     const float weight = weights[row * cols + col];
     if constexpr (Format::kIsPlain) {

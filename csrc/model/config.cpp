@@ -35,12 +35,12 @@ Field optional(Field field, std::function<void(ModelConfig&)> imply) {
   return field;
 }
 
-Field integer(const char* key, int64_t ModelConfig::* field, int64_t largest) {
+Field integer(const char* key, int64_t ModelConfig::* field, int64_t largest, int64_t least = 1) {
   return {key,
           [=](ModelConfig& config, const std::string& text) {
             const auto value = parse_integer(text);
-            if (!value || *value < 1 || *value > largest)
-              refuse(key, text, join("it must be a whole number from 1 to ", largest));
+            if (!value || *value < least || *value > largest)
+              refuse(key, text, join("it must be a whole number from ", least, " to ", largest));
             config.*field = *value;
           },
           [=](const ModelConfig& config) { return ConfigValue(config.*field); }};
@@ -132,7 +132,7 @@ Field stop_tokens() {
 /// Every key, in the file's order.
 const std::vector<Field>& fields() {
   static const std::vector<Field> all = {
-      integer("n_layer", &ModelConfig::n_layer, 4096),
+      integer("n_layer", &ModelConfig::n_layer, 4096, 0),
       integer("n_head", &ModelConfig::n_head, 1024),
       optional(integer("n_kv_head", &ModelConfig::n_kv_head, 1024),
                [](ModelConfig& config) { config.n_kv_head = config.n_head; }),

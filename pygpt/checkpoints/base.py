@@ -113,6 +113,18 @@ class Source:
             return True
         return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a.read(), b.read())
 
+    def check_recorded(self, where: str, recorded: Mapping[str, Any], **found: int) -> None:
+        """Hold what the checkpoint records about itself to what its tensors show.
+
+        Raises:
+            ModelFileError: one of the values contradicts the tensors.
+        """
+        for key, value in found.items():
+            said = recorded.get(key)
+            if said is not None and (type(said) is not int or said != value):
+                message = f"{where} says {key} {shown(said)}, but the tensors have {value}"
+                raise self.error("contradiction", message, where)
+
     def count(self, prefix: str) -> int:
         """One more than the largest number that follows the prefix in a tensor's name; 0 if none does."""
         pattern = re.compile(re.escape(prefix) + r"\.(\d{1,9})\.", re.ASCII)
@@ -144,12 +156,15 @@ class Options:
     n_head: int | None = None
     attention_scale: str | None = None
     nanochat_gen: str | None = None  # where two generations of nanochat have the same tensors
+    calibrate: str | os.PathLike[str] | None = None
+    lora: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         """Hold every value to its type. Raises InvalidRequestError that names the option."""
         if self.n_head is not None:  # numpy's integers become Python's, which headers and JSON know
             object.__setattr__(self, "n_head", checked_int("n_head", self.n_head, 1, MAX_HEADS))
-        for name, value in (("text", self.text), ("meta", self.meta)):
+        for name in ("text", "meta", "calibrate", "lora"):
+            value = getattr(self, name)
             if not (value is None or is_path(value)):
                 raise InvalidRequestError(name, f"must be a text or a path, got {shown(value)}")
         chars: object = self.chars
@@ -163,7 +178,11 @@ class Options:
 
     def files(self) -> tuple[Path, ...]:
         """The files that the caller names."""
-        named = [os.fspath(each) for each in (self.text, self.meta, self.tokenizer) if is_path(each)]
+        named = [
+            os.fspath(each)
+            for each in (self.text, self.meta, self.tokenizer, self.calibrate)
+            if is_path(each)
+        ]
         paths = [*map(Path, named), *(file for each in named for file in files_of(Path(each)))]
         return tuple(path for path in paths if os.path.isfile(path))
 
@@ -182,6 +201,19 @@ class Options:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Something that decides what a model computes and that its checkpoint does not record.
+
+    Attributes:
+        what: its name, as in docs/format.md.
+        variants: by a word for each, what it makes of the architecture; the family's default comes first.
+    """
+
+    what: str
+    variants: Mapping[str, Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
     """A checkpoint in pygpt's own words.
@@ -196,6 +228,8 @@ class Imported:
         original_logits: logits [T, padded_vocab_size] of the original model itself, computed in float64 by
             someone else's code; None where only the weights are at hand.
         notes: what the person who exports should know, a line each.
+        assumptions: how `unrecorded` was settled, a line each.
+        unrecorded: what had to be assumed, with what else it may be.
         files: every file that was read, which the export must not replace.
     """
 
@@ -208,6 +242,8 @@ class Imported:
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     original_logits: Callable[[Sequence[int]], NDArray[np.float64]] | None = None
     notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    unrecorded: tuple[Unrecorded, ...] = ()
     files: tuple[Path, ...] = ()
 
 
@@ -220,6 +256,8 @@ class Family:
     optional: tuple[str, ...]
     recognise: Callable[[Source], bool]
     read: Callable[[Source, Options], Imported]
+    told_by: str = ""  # what recognise looks at, in words
+    beside: str = ""  # what must lie beside the weights or be given, in words
 
 
 def is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:

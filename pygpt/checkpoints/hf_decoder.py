@@ -112,7 +112,15 @@ class Relative:
     def family(self) -> Family:
         """How it is recognised and read."""
         optional = (_HEAD, _BUFFER)
-        return Family(self.title, self.shape.required(), optional, self.recognise, self.read)
+        return Family(
+            self.title,
+            self.shape.required(),
+            optional,
+            self.recognise,
+            self.read,
+            told_by=f"self_attn.q_proj.weight and mlp.gate_proj.weight; model_type {self.model_type}",
+            beside="config.json, tokenizer.json, chat template, generation_config.json",
+        )
 
     def recognise(self, source: Source) -> bool:
         """By the names of its attention and its gate, and by config.json."""

@@ -116,4 +116,12 @@ def _architecture(
     )
 
 
-FAMILY = Family("Hugging Face's nanochat", _REQUIRED, (_BUFFER,), recognise, read)
+FAMILY = Family(
+    "Hugging Face's nanochat",
+    _REQUIRED,
+    (_BUFFER,),
+    recognise,
+    read,
+    told_by="model.layers.0.mlp.fc1.weight and model_type nanochat",
+    beside="config.json, tokenizer.json, chat template, generation_config.json",
+)

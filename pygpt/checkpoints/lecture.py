@@ -9,7 +9,7 @@ import numpy as np
 
 from pygpt.architecture import Architecture
 from pygpt.checkpoints import torch_file, vocabulary
-from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source
+from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source, Unrecorded
 from pygpt.checkpoints.canonical import canonical_tensors, check_names, head_by_head
 from pygpt.errors import InvalidRequestError
 from pygpt.tokenizer import Tokenizer
@@ -48,19 +48,13 @@ def read(source: Source, options: Options) -> Imported:
     2023-01-25), which scaled by the width of the model; later code scales by the head's size.
 
     Raises:
-        ModelFileError: it is bigram.py's, or the model of an earlier moment of the lecture.
+        ModelFileError: it is the model of an earlier moment of the lecture.
         InvalidRequestError: no vocabulary is given, or attention_scale is neither "head" nor "width".
     """
     _refuse_earlier_versions(source)
     n_layer, n_head = source.count("blocks"), source.count("blocks.0.sa.heads")
     check_names(source, _REQUIRED, (_MASK,), n_layer, n_head)
-    tokenizer = vocabulary.given(options)
-    if tokenizer is None and not vocabulary.refused(options):
-        raise InvalidRequestError(
-            "text",
-            "the lecture's checkpoint does not hold its vocabulary: pass text= (the training text), chars= "
-            '(its characters), meta=, tokenizer=, or tokenizer="none" to speak token ids only',
-        )
+    tokenizer = characters(options)
     architecture = _architecture(source, options, n_layer, n_head, tokenizer)
     return Imported(
         architecture=architecture,
@@ -71,16 +65,28 @@ def read(source: Source, options: Options) -> Imported:
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
+        unrecorded=() if options.attention_scale else (_either_scale(architecture),),
     )
+
+
+def characters(options: Options) -> Tokenizer | None:
+    """The vocabulary, which the lecture's scripts never save; None for a file of token ids.
+
+    Raises:
+        InvalidRequestError: none is given.
+    """
+    tokenizer = vocabulary.given(options)
+    if tokenizer is None and not vocabulary.refused(options):
+        raise InvalidRequestError(
+            "text",
+            "the lecture's checkpoint does not hold its vocabulary: pass text= (the training text), chars= "
+            '(its characters), meta=, tokenizer=, or tokenizer="none" to speak token ids only',
+        )
+    return tokenizer
 
 
 def _refuse_earlier_versions(source: Source) -> None:
     names = set(source.tensors)
-    if names == {"token_embedding_table.weight"}:
-        raise source.error(
-            "unsupported_family",
-            "is the lecture's bigram.py, a table and no transformer; this version exports the GPT of gpt.py",
-        )
     lacks = [
         name
         for name in ("position_embedding_table.weight", "ln_f.weight", "lm_head.bias")
@@ -101,8 +107,6 @@ def _architecture(
 ) -> Architecture:
     rows, width = source.matrix_shape("token_embedding_table.weight")
     head_dim = source.matrix_shape("blocks.0.sa.heads.0.key.weight")[0]
-    scales = {"head": head_dim**-0.5, "width": width**-0.5}
-    chosen = options.attention_scale or "head"
     options.check_heads(n_head)
     return Architecture(
         n_layer=n_layer,
@@ -114,7 +118,7 @@ def _architecture(
         vocab_size=vocabulary.fitted(tokenizer, rows, source) if tokenizer else rows,
         padded_vocab_size=rows,
         activation="relu",
-        attention_scale=scales[chosen],
+        attention_scale=_scales(head_dim, width)[options.attention_scale or "head"],
         tied_head=False,
         qkv_bias=False,
         proj_bias=True,
@@ -123,6 +127,16 @@ def _architecture(
         head_bias=True,
         start_token=0,  # gpt.py generates from a zero
     )
+
+
+def _scales(head_dim: int, width: int) -> dict[str, float]:
+    return {"head": head_dim**-0.5, "width": width**-0.5}
+
+
+def _either_scale(a: Architecture) -> Unrecorded:
+    """The scales of today's gpt.py and of the video's."""
+    scales = _scales(a.head_dim, a.d_model)
+    return Unrecorded("attention_scale", {name: {"attention_scale": value} for name, value in scales.items()})
 
 
 def _heads(source: Source, layer: int, a: Architecture) -> Read:
@@ -139,4 +153,12 @@ def _heads(source: Source, layer: int, a: Architecture) -> Read:
     return rows
 
 
-FAMILY = Family("the lecture's gpt.py", _REQUIRED, (_MASK,), recognise, read)
+FAMILY = Family(
+    "the lecture's gpt.py",
+    _REQUIRED,
+    (_MASK,),
+    recognise,
+    read,
+    told_by="token_embedding_table.weight",
+    beside="--text, --chars, --meta or --tokenizer",
+)

@@ -138,4 +138,12 @@ def _is_tied(source: Source) -> bool:
     return source.same(NAMES["wte"], _HEAD)
 
 
-FAMILY = Family("llama2.c", _REQUIRED, (_HEAD, *_TABLES), recognise, read)
+FAMILY = Family(
+    "llama2.c",
+    _REQUIRED,
+    (_HEAD, *_TABLES),
+    recognise,
+    read,
+    told_by="tok_embeddings.weight and layers.0.attention.wq.weight; a .bin of version 0, 1 or 2",
+    beside="nothing; --tokenizer, for its own sentencepiece file is not read",
+)

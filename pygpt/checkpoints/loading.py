@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pygpt.checkpoints import llama2c_file, nanochat_files, torch_file
+from pygpt.checkpoints import llama2c_file, llmc_file, nanochat_files, torch_file
 from pygpt.checkpoints.base import Source, StoredTensor
 from pygpt.checkpoints.safetensors_file import read_safetensors
 from pygpt.errors import InvalidRequestError, ModelFileError
@@ -67,21 +68,25 @@ def _load_path(path: Path) -> Source:
             raise ModelFileError(str(path), "not_a_checkpoint", what)
     if start.startswith(llama2c_file.MAGIC) or llama2c_file.is_first_version(path, start):
         return llama2c_file.load(path)
+    if start.startswith(llmc_file.MAGIC):
+        return llmc_file.load(path)
     if begins_as_safetensors or path.suffix == ".safetensors":
         tensors = _strip(str(path), read_safetensors(path))
         files = (path, path.parent / "config.json")
         return Source(str(path), tensors, path, _sibling_config(path), files=files)
-    held = _from_mapping(str(path), torch_file.load(path), path)
+    opened = _from_mapping(str(path), torch_file.load(path), path)
+    if path.suffix == ".bin":  # Hugging Face's, before safetensors
+        return replace(opened, extras=_sibling_config(path), files=(path, path.parent / "config.json"))
     if (meta := nanochat_files.meta_file(path)) is None:
-        return replace(held, files=(path,))
-    return replace(held, files=(path, meta), extras={**held.extras, "meta": _json(meta)})
+        return replace(opened, files=(path,))
+    return replace(opened, files=(path, meta), extras={**opened.extras, "meta": read_json(meta)})
 
 
 def _load_directory(path: Path) -> Source:
     index = path / "model.safetensors.index.json"
     if index.is_file() and not (path / "model.safetensors").is_file():
         return _load_shards(path, index)
-    for name in ("model.safetensors", "ckpt.pt"):
+    for name in ("model.safetensors", "ckpt.pt", "pytorch_model.bin"):
         if (path / name).is_file():
             found = _load_path(path / name)
             return replace(found, path=path)
@@ -97,7 +102,7 @@ def _load_directory(path: Path) -> Source:
 
 def _load_shards(path: Path, index: Path) -> Source:
     """A model in several safetensors files, of which the index tells which tensor lies in which."""
-    places = _json(index).get("weight_map")
+    places = read_json(index).get("weight_map")
     places = places if isinstance(places, dict) else {}
     names = sorted({name if isinstance(name, str) else repr(name) for name in places.values()})
     tensors: dict[str, StoredTensor] = {}
@@ -117,10 +122,15 @@ def _load_shards(path: Path, index: Path) -> Source:
     return Source(str(path), _strip(str(path), tensors), path, _sibling_config(index), files=files)
 
 
+def config_beside(source: Source) -> Mapping[str, Any]:
+    """The fields of the config.json beside a checkpoint of torch, for families that write one; else empty."""
+    return _sibling_config(source.directory / "config.json") if source.directory else {}
+
+
 def _sibling_config(path: Path) -> Mapping[str, Any]:
     """The config.json beside a safetensors file, which has room for tensors only."""
     config = path.parent / "config.json"
-    return _json(config) if config.is_file() else {}
+    return read_json(config) if config.is_file() else {}
 
 
 def json_beside(source: Source, name: str) -> Mapping[str, Any]:
@@ -130,11 +140,15 @@ def json_beside(source: Source, name: str) -> Mapping[str, Any]:
         ModelFileError: it is too large, or not JSON.
     """
     file = source.directory / name if source.directory else None
-    return _json(file) if file and file.is_file() else {}
+    return read_json(file) if file and file.is_file() else {}
 
 
-def _json(path: Path) -> Mapping[str, Any]:
-    """The object that a JSON file holds; empty if it holds something else."""
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The object that a JSON file holds; empty if it holds something else.
+
+    Raises:
+        ModelFileError: it is no JSON, or too large.
+    """
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ModelFileError(str(path), "damaged", f"is larger than {MAX_CONFIG_BYTES} bytes")
     try:
@@ -176,16 +190,29 @@ def _from_numpy(array: np.ndarray[Any, Any]) -> StoredTensor:
     return StoredTensor(array.shape, dtype, lambda: array.astype(np.float32), (where, array.shape))
 
 
+# What torch.compile, DistributedDataParallel, FSDP and checkpointing put before the names of what they wrap.
+_PREFIX = re.compile(r"^(?:(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+_WITHIN = re.compile(r"(?<=\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+
+
 def _strip(name: str, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Names without the prefixes of torch.compile and DistributedDataParallel, in any order."""
+    """Names without the prefixes of wrapping modules, in any order and as often as they stand there."""
     stripped: dict[str, StoredTensor] = {}
     for key, tensor in tensors.items():
-        short = str(key)
-        while short.startswith(("_orig_mod.", "module.")):
-            short = short.split(".", 1)[1]
+        short = _WITHIN.sub("", _PREFIX.sub("", str(key)))
         if short in stripped:
             raise ModelFileError(
                 name, "repeated_tensor", f"two tensors are called {short} but for their prefixes"
             )
         stripped[short] = tensor
     return stripped
+
+
+def without_common_part(source: Source) -> Source | None:
+    """The source without the first part of its names, where all of them share it, as where a LightningModule
+    keeps the network as `self.model`; None where they do not."""
+    parts = {name.partition(".")[::2] for name in source.tensors}
+    if len({first for first, _ in parts}) != 1 or not all(rest for _, rest in parts):
+        return None
+    shorter = {name.partition(".")[2]: tensor for name, tensor in source.tensors.items()}
+    return replace(source, tensors=_strip(source.name, shorter))

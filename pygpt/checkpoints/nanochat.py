@@ -283,4 +283,12 @@ def _trained(source: Source) -> dict[str, Any]:
     }
 
 
-FAMILY = Family("nanochat", _REQUIRED, _OPTIONAL, recognise, read)
+FAMILY = Family(
+    "nanochat",
+    _REQUIRED,
+    _OPTIONAL,
+    recognise,
+    read,
+    told_by="transformer.h.0.attn.c_q.weight; the generation by its gates and lambdas (--nanochat-gen)",
+    beside="meta_STEP.json, tokenizer/tokenizer.pkl of the base directory",
+)

@@ -11,168 +11,77 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pygpt.architecture import Architecture
-from pygpt.checkpoints import torch_file, vocabulary
+from pygpt.checkpoints import gpt2_layout, torch_file, vocabulary
 from pygpt.checkpoints.base import Family, Imported, Options, Source
-from pygpt.checkpoints.canonical import canonical_tensors, check_names
+from pygpt.checkpoints.canonical import canonical_tensors
 from pygpt.errors import InvalidRequestError
 from pygpt.tokenizer import Tokenizer
-
-# Our names (docs/format.md) and theirs.
-NAMES = {
-    "wte": "transformer.wte.weight",
-    "wpe": "transformer.wpe.weight",
-    "h.{i}.ln_1.gain": "transformer.h.{i}.ln_1.weight",
-    "h.{i}.ln_1.bias": "transformer.h.{i}.ln_1.bias",
-    "h.{i}.attn.qkv": "transformer.h.{i}.attn.c_attn.weight",
-    "h.{i}.attn.qkv.bias": "transformer.h.{i}.attn.c_attn.bias",
-    "h.{i}.attn.proj": "transformer.h.{i}.attn.c_proj.weight",
-    "h.{i}.attn.proj.bias": "transformer.h.{i}.attn.c_proj.bias",
-    "h.{i}.ln_2.gain": "transformer.h.{i}.ln_2.weight",
-    "h.{i}.ln_2.bias": "transformer.h.{i}.ln_2.bias",
-    "h.{i}.mlp.up": "transformer.h.{i}.mlp.c_fc.weight",
-    "h.{i}.mlp.up.bias": "transformer.h.{i}.mlp.c_fc.bias",
-    "h.{i}.mlp.down": "transformer.h.{i}.mlp.c_proj.weight",
-    "h.{i}.mlp.down.bias": "transformer.h.{i}.mlp.c_proj.bias",
-    "ln_f.gain": "transformer.ln_f.weight",
-    "ln_f.bias": "transformer.ln_f.bias",
-    "head": "lm_head.weight",
-}
-_BIASES = tuple(theirs for ours, theirs in NAMES.items() if ours.endswith(".bias"))
-_HEAD = NAMES["head"]  # absent, or the embedding's storage once more, where the head is tied
-_REQUIRED = tuple(theirs for theirs in NAMES.values() if theirs not in (*_BIASES, _HEAD))
-_MASK = "transformer.h.{i}.attn.bias"  # the causal mask, [1, 1, T, T], where torch had no fused attention
 
 # sample.py; its top-k keeps every logit that ties with the k-th.
 DEFAULTS = {"temperature": 0.8, "top_k": 200, "top_k_ties": True}
 
-# The BPE of GPT-2, which train.py assumes where no meta.pkl is: 50257 tokens, padded to a multiple of 64.
-GPT2_TOKENS, GPT2_ROWS = 50257, 50304
-GPT2_NEWLINE, GPT2_END_OF_TEXT = 198, 50256
-
 
 def recognise(source: Source) -> bool:
-    """By c_attn stored as [3C, C]: Hugging Face's GPT-2 has the same names and stores [C, 3C]."""
-    name = "transformer.h.0.attn.c_attn.weight"
-    if name not in source.tensors:
-        return False
-    shape = source.shape(name)
-    return len(shape) == 2 and shape[0] == 3 * shape[1]
+    """By c_attn stored as [3C, C]; its relatives minGPT and build-nanogpt were asked before."""
+    return gpt2_layout.has_linear_layers(source)
 
 
 def read(source: Source, options: Options) -> Imported:
     """A checkpoint of nanoGPT's train.py, a bare state_dict of its GPT, or a live GPT.
 
     Raises:
-        ModelFileError: tensors are missing or do not fit, or it is a relative of nanoGPT that computes
-            otherwise.
+        ModelFileError: tensors are missing or do not fit, or contradict model_args.
         InvalidRequestError: the number of heads or the vocabulary is recorded nowhere and not given.
     """
     options.refuse_width_scale("nanoGPT")
-    args = _model_args(source)
-    bias = _has_bias(source, args)
-    n_layer = source.count("transformer.h")
-    _check_names(source, bias, n_layer)
-    tied = _is_tied(source)
-    if not tied and not args:
-        raise source.error(
-            "unsupported_family",
-            "has nanoGPT's names but a head of its own and no model_args: minGPT, which has another GELU, "
-            "is not supported yet",
-        )
+    args = model_args(source)
+    bias = bool(args.get("bias", True)) if args else gpt2_layout.has_biases(source)
+    gpt2_layout.check_layout(source, bias)
     tokenizer, notes = _tokenizer(source, options)
-    architecture = _architecture(source, options, args, bias, tied, tokenizer)
-    if "bias" not in args and args:
+    seen = gpt2_layout.live_gelu(source)
+    architecture = gpt2_layout.architecture(
+        source,
+        n_head=gpt2_layout.recorded_heads(source, options, args.get("n_head")),
+        bias=bias,
+        tied=gpt2_layout.is_tied(source),
+        activation=seen or "gelu",  # nn.GELU(), exact, since 2023-05-17
+        vocab_size=gpt2_layout.vocabulary_size(
+            source, options, tokenizer, source.matrix_shape(gpt2_layout.NAMES["wte"])[0]
+        ),
+        tokenizer=tokenizer,
+    )
+    source.check_recorded(
+        "model_args",
+        args,
+        n_layer=architecture.n_layer,
+        n_embd=architecture.d_model,
+        block_size=architecture.context_length,
+        vocab_size=architecture.padded_vocab_size,
+    )
+    if "bias" not in args and args:  # the key came on 2023-01-27; before, biases were always there
         notes += (
             "of a nanoGPT before 2023-01-27: biases are taken to be on and GELU exact, as sample.py does",
         )
     return Imported(
         architecture=architecture,
-        tensors=canonical_tensors(source, architecture, NAMES),
+        tensors=canonical_tensors(source, architecture, gpt2_layout.NAMES),
         provenance={"family": "nanogpt"} | _trained(source),
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
         defaults=DEFAULTS,
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
         notes=notes,
+        unrecorded=() if seen else (gpt2_layout.either_gelu("gelu"),),
         files=tuple(_meta_places(source)),
     )
 
 
-def _model_args(source: Source) -> Mapping[str, Any]:
+def model_args(source: Source) -> Mapping[str, Any]:
+    """The fields of GPTConfig that train.py records, or those of a live GPT's; empty if there are none."""
     recorded = source.extras.get("model_args")
     if recorded is None and hasattr(source.module, "config"):
-        recorded = vars(source.module.config)  # the live GPT's GPTConfig has the same fields
+        recorded = vars(source.module.config)
     return recorded if isinstance(recorded, Mapping) else {}
-
-
-def _has_bias(source: Source, args: Mapping[str, Any]) -> bool:
-    if args:
-        return bool(args.get("bias", True))  # the key came on 2023-01-27; before, biases were always there
-    return "transformer.ln_f.bias" in source.tensors
-
-
-def _check_names(source: Source, bias: bool, n_layer: int) -> None:
-    """Check the names. The mask of attention is known by its four dimensions, and never taken for a bias."""
-    for name, tensor in source.tensors.items():
-        if name.endswith(".attn.bias") and len(tensor.shape) != 4:
-            raise source.error("wrong_shape", "expected the causal mask, [1, 1, T, T]", name)
-    check_names(source, _REQUIRED + (_BIASES if bias else ()), (_HEAD, _MASK), n_layer)
-
-
-def _is_tied(source: Source) -> bool:
-    """Whether the head is the embedding: one storage or a copy of it. Before 2023-01-14 it was not."""
-    if "lm_head.weight" not in source.tensors:
-        return True
-    return source.same("transformer.wte.weight", "lm_head.weight")
-
-
-def _architecture(
-    source: Source,
-    options: Options,
-    args: Mapping[str, Any],
-    bias: bool,
-    tied: bool,
-    tokenizer: Tokenizer | None,
-) -> Architecture:
-    rows, width = source.matrix_shape("transformer.wte.weight")
-    n_head = _n_head(source, options, args, width)
-    size = GPT2_TOKENS if rows == GPT2_ROWS else rows
-    if tokenizer:
-        size = vocabulary.fitted(tokenizer, rows, source, padded=options.tokenizer is not None)
-    is_gpt2 = size == GPT2_TOKENS
-    return Architecture(
-        n_layer=source.count("transformer.h"),
-        n_head=n_head,
-        head_dim=width // n_head,
-        d_model=width,
-        d_ff=source.matrix_shape("transformer.h.0.mlp.c_fc.weight")[0],
-        context_length=source.matrix_shape("transformer.wpe.weight")[0],
-        vocab_size=size,
-        padded_vocab_size=rows,
-        activation="gelu",  # nn.GELU(), exact, since 2023-05-17
-        attention_scale=(width // n_head) ** -0.5,
-        tied_head=tied,
-        qkv_bias=bias,
-        proj_bias=bias,
-        mlp_bias=bias,
-        norm_bias=bias,
-        head_bias=False,
-        start_token=vocabulary.newline(tokenizer) if tokenizer else GPT2_NEWLINE if is_gpt2 else None,
-        stop_tokens=(GPT2_END_OF_TEXT,) if is_gpt2 else (),
-    )
-
-
-def _n_head(source: Source, options: Options, args: Mapping[str, Any], width: int) -> int:
-    recorded = args.get("n_head", options.n_head)
-    if recorded is None:
-        raise InvalidRequestError(
-            "n_head", f"{source.name} does not record the number of heads, and no shape shows it"
-        )
-    options.check_heads(recorded)
-    if type(recorded) is not int or recorded < 1 or width % recorded:
-        raise InvalidRequestError("n_head", f"{recorded!r} heads do not divide a width of {width}")
-    return recorded
 
 
 def _tokenizer(source: Source, options: Options) -> tuple[Tokenizer | None, tuple[str, ...]]:
@@ -186,10 +95,9 @@ def _tokenizer(source: Source, options: Options) -> tuple[Tokenizer | None, tupl
     for place in places:
         if place.is_file():
             return vocabulary.from_meta(place), ()
-    rows = source.matrix_shape("transformer.wte.weight")[0]
-    if rows in (GPT2_TOKENS, GPT2_ROWS):
-        line = "no tokenizer: the model's is GPT-2's, which the checkpoint does not hold; tokenizer= adds one"
-        return None, (line,)
+    rows = source.matrix_shape(gpt2_layout.NAMES["wte"])[0]
+    if rows in (gpt2_layout.GPT2_TOKENS, gpt2_layout.GPT2_ROWS):  # train.py's, where there is no meta.pkl
+        return None, (gpt2_layout.NO_GPT2_TOKENIZER,)
     looked = ", ".join(str(place) for place in places) or "nothing (no directory to look in)"
     raise InvalidRequestError(
         "meta",
@@ -228,4 +136,12 @@ def _trained(source: Source) -> dict[str, Any]:
     return facts
 
 
-FAMILY = Family("nanoGPT", _REQUIRED, (*_BIASES, _HEAD, _MASK), recognise, read)
+FAMILY = Family(
+    "nanoGPT",
+    gpt2_layout.REQUIRED,
+    gpt2_layout.OPTIONAL,
+    recognise,
+    read,
+    told_by="transformer.h.0.attn.c_attn.weight as [3C, C]; model_args, or a bare state_dict (--n-head)",
+    beside="meta.pkl of characters (beside it, data/DATASET/, --meta), or --text; none for GPT-2's BPE",
+)

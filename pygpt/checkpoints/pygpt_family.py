@@ -59,7 +59,7 @@ def read(source: Source, options: Options) -> Imported:
     """
     options.refuse_width_scale("pygpt")
     config = _model_config(source, options)
-    directory = source.path if source.path is None or source.path.is_dir() else source.path.parent
+    directory = source.directory
     options.check_heads(config["h"])
     tokenizer = vocabulary.given(options)
     notes: tuple[str, ...] = ()
@@ -212,4 +212,12 @@ def _original_logits(
     return run
 
 
-FAMILY = Family("pygpt's own training directory or Model", _REQUIRED, (*_BIASES, _HEAD), recognise, read)
+FAMILY = Family(
+    "pygpt's own training directory or Model",
+    _REQUIRED,
+    (*_BIASES, _HEAD),
+    recognise,
+    read,
+    told_by="blocks.0.attn.qkv.weight and wte.weight",
+    beside="config.json and tokenizer.json, as `pygpt train` leaves them (else --n-head)",
+)

@@ -6,6 +6,7 @@ Files are loaded with `weights_only=True` and never otherwise: a pickle is a pro
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,20 @@ from pygpt.checkpoints.base import Array, StoredTensor
 from pygpt.errors import MissingExtraError, ModelFileError
 
 _NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "float64": "f64"}
+
+# Classes of scripts that hold settings and nothing else, as `module.Name`.
+_CONFIG = re.compile(r"(?!torch\b)[\w.]+\.([A-Z]\w*)?(Config|Args)|argparse\.Namespace", re.ASCII)
+
+
+class Inert:
+    """What stands for a pickled object of a class that only its script has: its attributes, and no code."""
+
+    def __new__(cls, *args: object) -> Inert:
+        """Raises UnpicklingError: it was to be called with arguments, which settings are not."""
+        if args:
+            raise pickle.UnpicklingError(f"{cls.__name__} is called with arguments")
+        return super().__new__(cls)
+
 
 _REFUSED = (
     "is refused: it holds more than tensors and plain values, and loading it would run its code ({reason}). "
@@ -46,7 +61,7 @@ def load(path: Path) -> Mapping[str, Any]:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ModelFileError(str(path), "unsafe_pickle", _REFUSED.format(reason=_reason(error))) from error
+        held = _load_with_inert_configs(path, error)
     except MemoryError:
         raise
     except Exception as error:  # torch raises whatever a damaged archive makes it stumble over
@@ -56,6 +71,30 @@ def load(path: Path) -> Mapping[str, Any]:
             str(path), "not_a_checkpoint", f"holds a {type(held).__name__}, not a state_dict"
         )
     return held
+
+
+def _load_with_inert_configs(path: Path, error: pickle.UnpicklingError) -> Any:
+    """What a file holds in which the script's own config class is pickled (as in build-nanogpt): an `Inert`
+    stands for each such object. The class itself is never looked up, and everything else stays refused."""
+    import torch
+
+    refused = ModelFileError(str(path), "unsafe_pickle", _REFUSED.format(reason=_reason(error)))
+    unknown = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)  # of torch 2.6
+    if unknown is None:
+        raise refused from error
+    try:
+        names = [str(name) for name in unknown(path)]
+        if not names or not all(_CONFIG.fullmatch(name) for name in names):
+            raise refused from error
+        classes: list[Any] = [
+            type(name.rpartition(".")[2], (Inert,), {"__module__": name.rpartition(".")[0]}) for name in names
+        ]
+        with torch.serialization.safe_globals(classes):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except MemoryError:
+        raise
+    except Exception as second:  # a damaged pickle raises whatever its opcodes stumble over
+        raise refused from second
 
 
 def _reason(error: Exception) -> str:

@@ -34,7 +34,7 @@ def given(options: Options) -> Tokenizer | None:
             named[1], f"{' and '.join(named)} both say what the vocabulary is; give one"
         )
     if options.text is not None:
-        return Tokenizer.from_text(_text(options.text))
+        return Tokenizer.from_text(text_of(options.text))
     if options.chars is not None:
         return Tokenizer.from_characters(options.chars)
     if options.meta is not None:
@@ -120,6 +120,27 @@ def from_meta(path: Path) -> Tokenizer:
         raise ModelFileError(str(path), "damaged", f"is not a meta.pkl of characters: {error!r}") from error
 
 
+def text_of(text: str | os.PathLike[str], param: str = "text") -> str:
+    """The text given, or that of the file named, with newlines as Python's `open` gives them.
+
+    Raises:
+        InvalidRequestError: of `param`: the file is missing or cannot be read.
+    """
+    if isinstance(text, str) and (
+        len(text) > 4096 or "\n" in text or "\0" in text or not os.path.exists(text)
+    ):
+        if re.fullmatch(r"\S+\.\w{1,5}", text):  # a name such as input.txt is no text that anyone trains on
+            raise InvalidRequestError(param, f"there is no file {text!r}")
+        return text
+    if os.path.exists(text) and not os.path.isfile(text):
+        message = f"{os.fspath(text)!r} is a directory or a device; name the file of the text"
+        raise InvalidRequestError(param, message)
+    try:
+        return Path(text).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(param, f"{os.fspath(text)!r} cannot be read: {error}") from error
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Containers, strings and numbers need no name looked up; everything that runs code does."""
 
@@ -127,23 +148,6 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(
             f"it asks for {module}.{name}; only plain containers, strings and numbers are read"
         )
-
-
-def _text(text: str | os.PathLike[str]) -> str:
-    """The training text: the file's where a file is named, with newlines as Python's `open` gives them."""
-    if isinstance(text, str) and (
-        len(text) > 4096 or "\n" in text or "\0" in text or not os.path.exists(text)
-    ):
-        if re.fullmatch(r"\S+\.\w{1,5}", text):  # a name such as input.txt is no text that anyone trains on
-            raise InvalidRequestError("text", f"there is no file {text!r}")
-        return text
-    if os.path.exists(text) and not os.path.isfile(text):
-        message = f"{os.fspath(text)!r} is a directory or a device; name the file of the training text"
-        raise InvalidRequestError("text", message)
-    try:
-        return Path(text).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError("text", f"{os.fspath(text)!r} cannot be read: {error}") from error
 
 
 def _from_tokenizer(tokenizer: object) -> Tokenizer:

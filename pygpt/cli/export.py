@@ -21,8 +21,8 @@ Make a .pygpt file of a PyTorch checkpoint, and prove that it computes the same.
   pygpt export out/ckpt.pt --dtype f32 -o gpt.pygpt   # nanoGPT, with its meta.pkl
   pygpt export model.pt --text input.txt              # the lecture's gpt.py
 
-The family is recognised from the names in SOURCE. A checkpoint is never run: pickles that hold code
-are refused.
+The family is recognised from the names in SOURCE (--list-families shows all). A checkpoint is never
+run: pickles that hold code are refused.
 """
 _EPILOG = """\
 exit codes: 0 done, 1 failed (also: not the same), 2 wrong arguments, 3 not a usable checkpoint, 4 disk or
@@ -66,12 +66,36 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--nanochat-gen", metavar="GEN", help="g3a or g3b, where nanochat's tensors are those of both"
     )
     parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="TEXT",
+        help="a file of text like the training text, which decides what SOURCE does not record",
+    )
+    parser.add_argument(
+        "--lora", type=Path, metavar="DIR", help="a PEFT LoRA adapter, to be merged into the weights"
+    )
+    parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not replay the known answers"
+    )
+    parser.add_argument(
+        "--list-families", action=_ListFamilies, nargs=0, help="show what is recognised, and leave"
     )
     parser.add_argument("--force", action="store_true", help="replace the file that is there")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
     return parser
+
+
+class _ListFamilies(argparse.Action):
+    """Print what export knows, as --help and --version do: whatever else is on the line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from pygpt.checkpoints.recognise import FAMILIES
+
+        for family in FAMILIES:
+            rows = (("recognised by", family.told_by), ("beside it", family.beside))
+            print(family.title, *(f"  {name:<15}{words}" for name, words in rows), sep="\n")  # noqa: T201
+        parser.exit()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,12 +116,14 @@ def run(args: argparse.Namespace) -> int:
         n_head=args.n_head,
         attention_scale=args.attention_scale,
         nanochat_gen=args.nanochat_gen,
+        calibrate=args.calibrate,
+        lora=args.lora,
     )
     with progress_bar() as progress:
         done = export_with_report(
             args.source, target, args.dtype, options, verify=args.verify, progress=progress
         )
-    for note in done.notes:
+    for note in (*done.notes, *done.assumptions):
         print(visible(f"note: {note}", sys.stderr.encoding), file=sys.stderr)  # noqa: T201
     # The result of the command. Paths and names are shown, not obeyed.
     print(_as_json(done) if args.json else visible(_as_text(done), sys.stdout.encoding))  # noqa: T201
@@ -112,6 +138,7 @@ def _as_json(done: Export) -> str:
             "dtype": done.dtype,
             "bytes": done.path.stat().st_size,
             "notes": done.notes,
+            "assumptions": done.assumptions,
             "parity": done.report.to_dict() if done.report else None,
         },
         allow_nan=False,

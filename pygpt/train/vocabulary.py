@@ -8,7 +8,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from pygpt.checkpoints import vocabulary
+from pygpt.checkpoints import tokenizer_files
 from pygpt.tokenizer import Tokenizer
 from pygpt.train.data import pieces, size_of
 
@@ -31,7 +31,7 @@ def make_tokenizer(source: str, kind: str, vocab_size: int, progress: Progress) 
         return Tokenizer.from_characters(sorted(characters))
     if kind == "bpe":
         return learn_bpe(_told(source, progress), vocab_size)
-    return vocabulary.from_file(Path(kind))
+    return tokenizer_files.from_path(Path(kind))
 
 
 def learn_bpe(texts: Iterator[str], vocab_size: int) -> Tokenizer:

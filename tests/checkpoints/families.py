@@ -59,10 +59,10 @@ class _NanoAttention(nn.Module):
 
 
 class _NanoMLP(nn.Module):
-    def __init__(self, config: NanoGPTConfig) -> None:
+    def __init__(self, config: NanoGPTConfig, tanh: bool) -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
-        self.gelu = nn.GELU()
+        self.gelu = nn.GELU(approximate="tanh" if tanh else "none")
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,12 +70,12 @@ class _NanoMLP(nn.Module):
 
 
 class _NanoBlock(nn.Module):
-    def __init__(self, config: NanoGPTConfig, mask: bool) -> None:
+    def __init__(self, config: NanoGPTConfig, mask: bool, tanh: bool) -> None:
         super().__init__()
         self.ln_1 = _LayerNorm(config.n_embd, config.bias)
         self.attn = _NanoAttention(config, mask)
         self.ln_2 = _LayerNorm(config.n_embd, config.bias)
-        self.mlp = _NanoMLP(config)
+        self.mlp = _NanoMLP(config, tanh)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln_1(x))
@@ -83,12 +83,18 @@ class _NanoBlock(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """nanoGPT's GPT. Without targets it gives logits of the last position only, as the original does."""
+    """nanoGPT's GPT. Without targets it gives logits of the last position only, as the original.
 
-    def __init__(self, config: NanoGPTConfig, *, tied: bool = True, mask: bool = False) -> None:
+    With `tanh` (its GELU before 2023-05-17) and biases it is build-nanogpt's; untied and with a mask,
+    minGPT's.
+    """
+
+    def __init__(
+        self, config: NanoGPTConfig, *, tied: bool = True, mask: bool = False, tanh: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
-        blocks = nn.ModuleList(_NanoBlock(config, mask) for _ in range(config.n_layer))
+        blocks = nn.ModuleList(_NanoBlock(config, mask, tanh) for _ in range(config.n_layer))
         self.transformer = nn.ModuleDict(
             {
                 "wte": nn.Embedding(config.vocab_size, config.n_embd),
@@ -187,6 +193,18 @@ class GPTLanguageModel(nn.Module):
         assert targets is None
         x = self.token_embedding_table(idx) + self.position_embedding_table(torch.arange(idx.shape[1]))
         return self.lm_head(self.ln_f(self.blocks(x))), None
+
+
+class BigramLanguageModel(nn.Module):
+    """The model of bigram.py."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.token_embedding_table = nn.Embedding(vocab_size, vocab_size)
+
+    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, None]:
+        assert targets is None
+        return self.token_embedding_table(idx), None
 
 
 def randomise(module: nn.Module, seed: int = 0) -> None:

@@ -110,11 +110,6 @@ def test_models_of_earlier_moments_are_recognised_and_not_guessed_at(dropped: tu
     assert caught.value.code == "incomplete"
 
 
-def test_the_bigram_model_is_recognised_and_refused() -> None:
-    with pytest.raises(ModelFileError, match=r"bigram\.py"):
-        read({"token_embedding_table.weight": torch.zeros(27, 27)}, Options(text=TEXT))
-
-
 def test_A20_a_head_that_is_missing_from_one_block_is_named() -> None:
     state = dict(make().state_dict())
     del state["blocks.1.sa.heads.2.key.weight"]

@@ -243,17 +243,6 @@ def test_B11_a_wrong_shape_is_named_with_both_shapes() -> None:
     assert caught.value.section == "transformer.h.1.mlp.c_fc.weight"
 
 
-def test_relatives_of_nanogpt_are_not_taken_for_it() -> None:
-    untied = dict(make(NanoGPTConfig(bias=True), tied=False).state_dict())
-    with pytest.raises(ModelFileError, match="minGPT"):
-        read(untied, Options(tokenizer="none", n_head=3))
-    transposed = {
-        name: t.T.contiguous() if t.ndim == 2 and ".h." in name else t for name, t in untied.items()
-    }
-    with pytest.raises(ModelFileError, match="Hugging Face"):
-        read(transposed, Options(tokenizer="none", n_head=3))
-
-
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_json_cannot_write_is_null(loss: float, tmp_path: Path) -> None:
     path = save(tmp_path / "ckpt.pt", make(NanoGPTConfig()), best_val_loss=torch.tensor(loss), iter_num=loss)

@@ -54,7 +54,13 @@ def test_gelu_tanh_is_within_the_rounding_of_its_exponent(isa: str) -> None:
     assert (np.abs(testing.activate(X, "gelu_tanh", isa=isa) - exact) <= bound).all()
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "relu_squared"])
+def test_tanh_is_within_four_units_in_the_last_place(isa: str) -> None:
+    exact = np.tanh(WIDE)
+    off = np.abs(testing.activate(X, "tanh", isa=isa) - exact)
+    assert (off <= 4 * np.spacing(np.abs(exact).astype(np.float32))).all()
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "relu_squared", "tanh"])
 def test_an_element_does_not_depend_on_its_place(isa: str, name: str) -> None:
     x = X[::97]
     whole = testing.activate(x, name, isa=isa)
@@ -62,7 +68,7 @@ def test_an_element_does_not_depend_on_its_place(isa: str, name: str) -> None:
         np.testing.assert_array_equal(testing.activate(x[shift:], name, isa=isa), whole[shift:])
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "relu_squared"])
+@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "relu_squared", "tanh"])
 def test_nan_stays_nan(isa: str, name: str) -> None:
     got = testing.activate(np.array([np.nan, 1.0], np.float32), name, isa=isa)
     assert np.isnan(got[0])

@@ -46,7 +46,7 @@ def test_silu_does_not_depend_on_the_place_and_keeps_nan(isa: str) -> None:
     assert np.isnan(testing.activate(np.array([np.nan], np.float32), "silu", isa=isa)[0])
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu", "relu_squared"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu", "relu_squared", "tanh"])
 def test_a_gate_multiplies_panel_by_panel(isa: str, activation: str) -> None:
     x = np.random.default_rng(3).standard_normal((5, 2, 16), np.float32)
     activated = testing.activate(x[:, 0].ravel(), activation, isa=isa).reshape(5, 16)

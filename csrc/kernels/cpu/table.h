@@ -16,9 +16,10 @@ inline constexpr int kPartialRows = 256;  // positions of one partial softmax, a
 inline constexpr int kMaxHeadDim = 1024;
 inline constexpr int kAttendRows = 6;  // rows that share what is read of the cache
 
-enum class Activation : int { relu, gelu, gelu_tanh, silu, relu_squared };
-inline constexpr int kActivationCount = 5;
-inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu", "gelu_tanh", "silu", "relu_squared"};
+enum class Activation : int { relu, gelu, gelu_tanh, silu, relu_squared, tanh };
+inline constexpr int kActivationCount = 6;
+inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu",         "gelu_tanh",
+                                                                   "silu", "relu_squared", "tanh"};
 
 enum class Norm : int { layer_norm, rms_norm };
 inline constexpr int kNormCount = 2;
