@@ -38,7 +38,6 @@ _COMMANDS = {
 }
 _DESCRIPTION = """\
 You trained a GPT in PyTorch; now run it: fast, light, exactly, without PyTorch.
-
   pygpt export out/ckpt.pt                       # writes out/ckpt.pygpt
   pygpt generate out/ckpt.pygpt -p "ROMEO:" -n 200 -t 0.8
 """

@@ -41,6 +41,10 @@ SHAPES: dict[str, dict[str, Any]] = {
         "context_length": 280, "vocab_size": 37, "norm": "rms_norm", "position": "rotary",
         "rope_theta": 10000.0, "qk_norm": "before_rotary", "window": 9, "window_layers": "01",
     },
+    "stream": {
+        "n_layer": 3, "n_head": 4, "head_dim": 12, "d_model": 36, "d_ff": 40, "context_length": 60,
+        "vocab_size": 37, "embedding_norm": True, "smear_width": 5, "layer_lambdas": True, "backout_layer": 1,
+    },
 }  # fmt: skip
 LOOKS = ("states", "embedding", "attention")
 
@@ -180,12 +184,11 @@ def naive_attention(file: _core.ModelFile, a: Architecture, x: Floats, layer: in
     qkv = qkv.reshape(time, a.n_kv_head, a.heads_per_group + 2, a.padded_head_dim)[..., : a.head_dim]
     back = np.arange(time)[:, None] - np.arange(time)
     seen = (back >= 0) & (back < a.window_of(layer))
-    gains = [file.tensor(f"{name}attn.{part}_norm.gain")[0] if a.qk_norm != "none" else None for part in "qk"]
     out = []
     for head in range(a.n_head):
         group, place = divmod(head, a.heads_per_group)
         q, k = (
-            placed(a, qkv[:, group, part], layer, gain) for part, gain in zip((place, -2), gains, strict=True)
+            placed(a, file.tensor, layer, part, qkv[:, group, at]) for part, at in (("q", place), ("k", -2))
         )
         scores = np.where(seen, a.attention_scale * (q @ k.T), -np.inf)
         scores = np.exp(scores - scores.max(-1, keepdims=True))

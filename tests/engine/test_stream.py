@@ -159,13 +159,3 @@ def test_logits_lie_within_the_cap(tmp_path: Path) -> None:
     assert event.logits is not None
     assert 0.4 < np.abs(event.logits).max() <= 0.5
     engine.close()
-
-
-@pytest.mark.parametrize("n_layer", [1, 2, 3, 4])
-def test_the_first_layers_are_a_model_of_their_own(n_layer: int, tmp_path: Path) -> None:
-    """What naming the first layer that diverges rests on."""
-    architecture = write_model(tmp_path / "whole.pygpt", seed=5, **SHAPES["even"])
-    part = architecture.truncated(n_layer)
-    specs = {spec[0]: spec for spec in _core.tensor_specs(architecture.to_config())}
-    for spec in _core.tensor_specs(part.to_config()):
-        assert specs[spec[0]] == spec
