@@ -69,6 +69,36 @@ def test_I8_two_processes_have_the_losses_of_one_and_one_goes_on_from_two(
     assert len(losses(two)) == 3
 
 
+def rank_pid(launcher: int, rank: int) -> int:
+    """The process that has this rank among the launcher's children."""
+    wanted = f"RANK={rank}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
+        except OSError:  # it ended meanwhile
+            continue
+    raise AssertionError(f"no process of rank {rank}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the ranks in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_I10_a_rank_that_dies_ends_the_run_which_goes_on_from_its_checkpoint(
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig, rank: int
+) -> None:
+    out = tmp_path / "out"
+    process = start(2, alphabet, "-o", out, *FLAGS, "--steps=1000000")
+    while process.poll() is None and not saved_steps.saved(out):
+        time.sleep(0.05)
+    os.kill(rank_pid(process.pid, rank), signal.SIGKILL)
+    process.communicate(timeout=120)  # the others do not wait for it
+    assert process.returncode not in (0, None)
+    reached = saved_steps.step_of(saved_steps.saved(out)[0])
+    train(None, out, tiny, resume=True, changes={"steps": reached + 20})  # nobody holds the directory
+    assert saved_steps.step_of(saved_steps.saved(out)[0]) == reached + 20
+
+
 def test_I9_a_signal_to_all_processes_saves_once(alphabet: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(2, alphabet, "-o", out, *FLAGS, "--steps=1000000")
