@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,7 @@ def export_with_report(
     """`export`, with everything that there is to say about it."""
     target = default_path(source) if path is None else _path(path)
     _check_dtype(dtype)
+    options = replace(options, run_original=verify)
     imported = settle(read(source, options), options.calibrate)
     chosen = _choose_format(dtype, imported)
     _check_target(target, imported.files)
