@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def export(
         n_head: heads of a layer, where nothing records them.
         verify: replay the known answers in the engine before the file takes its place.
         calibrate: a text, or its file, that decides what the checkpoint does not record (which GELU, which
-            scale of attention): the variant that predicts it best. None takes the family's default.
+            scale of attention, nanochat's soft cap): the variant that predicts it best. None takes the
+            family's default.
         lora: the directory of a PEFT LoRA adapter, which is merged into the weights.
         attention_scale: "width" for the lecture's code as the video shows it; "head" is everyone else.
         nanochat_gen: "g3a" or "g3b", where nanochat's tensors are those of both.
@@ -111,6 +112,7 @@ def export_with_report(
     """`export`, with everything that there is to say about it."""
     target = default_path(source) if path is None else _path(path)
     _check_dtype(dtype)
+    options = replace(options, run_original=verify)
     imported = settle(read(source, options), options.calibrate)
     chosen = _choose_format(dtype, imported)
     _check_target(target, imported.files)

@@ -11,6 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "checkpoints"))
 from families import GPTLanguageModel, LectureConfig, NanoGPT, NanoGPTConfig, randomise
+from nanochat import Config, random_nanochat, save_nanochat
 
 import pygpt
 from pygpt.calibration import settle
@@ -71,6 +72,33 @@ def test_the_text_of_a_model_tells_its_scale(scale: str, tmp_path: Path) -> None
     with pygpt.Engine(tmp_path / "c.pygpt") as engine:
         assert engine.info["config"]["attention_scale"] == pytest.approx(expected)
         assert engine.info["provenance"]["calibrated"]["attention_scale"] == scale
+
+
+@pytest.mark.parametrize(("gen", "cap"), [("g3a", 15), ("g3b", 20)])
+def test_the_text_of_a_nanochat_tells_its_soft_cap(gen: str, cap: int, tmp_path: Path) -> None:
+    config = Config(sequence_len=17, vocab_size=len(CHARS), n_layer=1)
+    model = random_nanochat(gen, config, rows=32)
+    with torch.no_grad():  # only the last token matters much, so that every run may go on where one ended
+        model.transformer["h"][0].attn.c_proj.weight.mul_(0.1)
+        model.lm_head.weight.mul_(4)  # far into the bend
+    source = save_nanochat(model, tmp_path / "d1")
+    path = pygpt.export(source, tmp_path / "m.pygpt", dtype="f32", chars=CHARS, nanochat_gen=gen)
+    text = "a"
+    with pygpt.Engine(path) as engine:
+        for i in range(300):
+            text += engine.generate(text[-1], max_tokens=16, seed=i, temperature=1.0).text
+    options = Options(chars=CHARS, calibrate=text)
+    done = export_with_report(source, tmp_path / "c.pygpt", "f32", options)
+    assert f"logit_cap is {cap} ({gen}) by the text" in done.assumptions[0]
+    with pygpt.Engine(tmp_path / "c.pygpt") as engine:
+        assert engine.info["config"]["logit_cap"] == cap
+        assert engine.info["provenance"]["generation"] == "g3a or g3b"
+        assert engine.info["provenance"]["calibrated"]["logit_cap"] == f"{cap} ({gen})"
+
+
+def test_a_nanochat_of_another_generation_has_nothing_to_calibrate(tmp_path: Path) -> None:
+    source = save_nanochat(random_nanochat("g4", Config(vocab_size=len(CHARS)), rows=32), tmp_path / "d3")
+    assert read(source, Options(chars=CHARS, calibrate="abc")).unrecorded == ()
 
 
 def test_a_text_that_tells_nothing_is_refused_and_nothing_is_written(

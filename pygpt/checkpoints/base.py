@@ -158,6 +158,7 @@ class Options:
     nanochat_gen: str | None = None  # where two generations of nanochat have the same tensors
     calibrate: str | os.PathLike[str] | None = None
     lora: str | os.PathLike[str] | None = None
+    run_original: bool = True  # the known answers come from the original's library, where it is installed
 
     def __post_init__(self) -> None:
         """Hold every value to its type. Raises InvalidRequestError that names the option."""

@@ -5,8 +5,6 @@ What differs (the GELU, what is recorded and where) each family says itself.
 
 from __future__ import annotations
 
-import numpy as np
-
 from pygpt.architecture import Architecture
 from pygpt.checkpoints import vocabulary
 from pygpt.checkpoints.base import Options, Source, Unrecorded
@@ -63,12 +61,7 @@ def has_biases(source: Source) -> bool:
 
 def is_tied(source: Source) -> bool:
     """Whether the head is the embedding: absent, one storage, or a copy of it."""
-    if HEAD not in source.tensors:
-        return True
-    wte, head = source.tensors[NAMES["wte"]], source.tensors[HEAD]
-    if wte.identity == head.identity:
-        return True
-    return wte.shape == head.shape and wte.dtype == head.dtype and np.array_equal(wte.read(), head.read())
+    return HEAD not in source.tensors or source.same(NAMES["wte"], HEAD)
 
 
 def check_layout(source: Source, bias: bool) -> None:

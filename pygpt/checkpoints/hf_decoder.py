@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pygpt.architecture import Architecture, layer_pattern
-from pygpt.checkpoints import chat_files, torch_file, vocabulary
+from pygpt.checkpoints import chat_files, hf_original, vocabulary
 from pygpt.checkpoints.base import (
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -170,7 +170,7 @@ class Relative:
             tokenizer=tokenizer,
             defaults=spoken.defaults,
             blobs=chat,
-            original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
+            original_logits=hf_original.original_logits(source, options),
             notes=notes + chat_notes,
             files=(*vocabulary.files(*directories), *chat_files.files(*directories)),
         )

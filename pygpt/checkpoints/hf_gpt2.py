@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pygpt.architecture import Architecture
-from pygpt.checkpoints import chat_files, gpt2_layout, torch_file, vocabulary
+from pygpt.checkpoints import chat_files, gpt2_layout, hf_original, vocabulary
 from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source, StoredTensor
 from pygpt.checkpoints.canonical import canonical_tensors
 from pygpt.errors import InvalidRequestError
@@ -84,7 +84,7 @@ def read(source: Source, options: Options) -> Imported:
         source_dtype=source.dtype(),
         tokenizer=tokenizer,
         blobs=chat,
-        original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
+        original_logits=hf_original.original_logits(source, options),
         notes=notes + chat_notes,
         files=vocabulary.files(*directories) + chat_files.files(*directories),
     )

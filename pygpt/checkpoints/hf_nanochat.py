@@ -6,7 +6,7 @@ Source: https://github.com/huggingface/transformers, modeling_nanochat.py and co
 from __future__ import annotations
 
 from pygpt.architecture import Architecture
-from pygpt.checkpoints import chat_files, torch_file, vocabulary
+from pygpt.checkpoints import chat_files, hf_original, vocabulary
 from pygpt.checkpoints.base import MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import canonical_tensors, check_names
 from pygpt.checkpoints.decoder_parts import joined
@@ -65,7 +65,7 @@ def read(source: Source, options: Options) -> Imported:
         tokenizer=tokenizer,
         defaults=spoken.defaults,
         blobs=chat,
-        original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
+        original_logits=hf_original.original_logits(source, options),
         notes=notes + chat_notes,
         files=(*vocabulary.files(*directories), *chat_files.files(*directories)),
     )

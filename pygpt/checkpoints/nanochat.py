@@ -23,7 +23,8 @@ from pygpt.checkpoints.nanochat_generations import (
     RESID_LAMBDAS,
     SMEAR_GATE,
     Generation,
-    generation_of,
+    either,
+    generations_of,
 )
 from pygpt.kinds import shown
 from pygpt.tokenizer import Tokenizer
@@ -75,8 +76,8 @@ def read(source: Source, options: Options) -> Imported:
         InvalidRequestError: the generation cannot be told and is not given, or another one is given.
     """
     options.refuse_width_scale("nanochat")
-    name = generation_of(source, options.nanochat_gen)
-    generation = GENERATIONS[name]
+    names = generations_of(source, options.nanochat_gen, several=options.calibrate is not None)
+    name, generation = " or ".join(names), GENERATIONS[names[0]]
     n_layer = source.count("transformer.h")
     check_names(source, _REQUIRED, _OPTIONAL, n_layer)
     for i in range(n_layer):
@@ -96,6 +97,7 @@ def read(source: Source, options: Options) -> Imported:
         defaults=DEFAULTS,
         blobs=_chat(tokenizer),
         notes=notes,
+        unrecorded=either(names),
         files=vocabulary.files(*places),
     )
 

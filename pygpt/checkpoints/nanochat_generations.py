@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pygpt.checkpoints.base import Source
+from pygpt.checkpoints.base import Source, Unrecorded
 from pygpt.errors import InvalidRequestError
 
 SMEAR_GATE = "smear_gate.weight"
@@ -61,8 +61,14 @@ _REFUSED = {
 }
 
 
-def generation_of(source: Source, given: str | None) -> str:
-    """Which of GENERATIONS the tensors are of; the caller's word where two have the same."""
+def generations_of(source: Source, given: str | None, *, several: bool) -> tuple[str, ...]:
+    """Which of GENERATIONS the tensors are of: the caller's word where two have the same, or both where
+    `several` are welcome, which `either` then tells apart.
+
+    Raises:
+        ModelFileError: of one that is not supported.
+        InvalidRequestError: they are of several and none is given, or they are not of the one given.
+    """
     for start, title in _REFUSED.items():
         if name := next((each for each in source.tensors if each.startswith(start)), None):
             message = (
@@ -74,15 +80,25 @@ def generation_of(source: Source, given: str | None) -> str:
         raise InvalidRequestError(
             "nanochat_gen", f"is given as {given}, but the tensors are of {' or '.join(possible)}"
         )
-    if given is None and len(possible) > 1:
+    if given is None and len(possible) > 1 and not several:
         choices = "; ".join(
             f"{each}: {GENERATIONS[each].when}, logits capped at {GENERATIONS[each].logit_cap:g}"
             for each in possible
         )
         raise InvalidRequestError(
-            "nanochat_gen", f"is needed: the tensors are the same in several generations ({choices})"
+            "nanochat_gen",
+            f"is needed, or calibrate=, a text to decide by: the tensors are the same in several "
+            f"generations ({choices})",
         )
-    return given or possible[0]
+    return possible if given is None else (given,)
+
+
+def either(names: tuple[str, ...]) -> tuple[Unrecorded, ...]:
+    """What to ask a text about: those with the same tensors differ in the soft cap of the logits alone."""
+    if len(names) == 1:
+        return ()
+    caps = {name: GENERATIONS[name].logit_cap for name in names}
+    return (Unrecorded("logit_cap", {f"{cap:g} ({name})": {"logit_cap": cap} for name, cap in caps.items()}),)
 
 
 def _possible(source: Source) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def read(source: Source, options: Options) -> Imported:
         InvalidRequestError: the number of heads or the vocabulary is recorded nowhere and not given.
     """
     options.refuse_width_scale("nanoGPT")
+    options = _with_tokenizer_beside(source, options)
     args = model_args(source)
     bias = bool(args.get("bias", True)) if args else gpt2_layout.has_biases(source)
     gpt2_layout.check_layout(source, bias)
@@ -72,7 +74,7 @@ def read(source: Source, options: Options) -> Imported:
         original_logits=torch_file.module_logits(source.module) if source.module is not None else None,
         notes=notes,
         unrecorded=() if seen else (gpt2_layout.either_gelu("gelu"),),
-        files=tuple(_meta_places(source)),
+        files=(*_meta_places(source), *(vocabulary.files(source.directory) if source.directory else ())),
     )
 
 
@@ -82,6 +84,16 @@ def model_args(source: Source) -> Mapping[str, Any]:
     if recorded is None and hasattr(source.module, "config"):
         recorded = vars(source.module.config)
     return recorded if isinstance(recorded, Mapping) else {}
+
+
+def _with_tokenizer_beside(source: Source, options: Options) -> Options:
+    """The tokenizer's files beside the checkpoint are as good as given, where no vocabulary is and no
+    meta.pkl is found."""
+    given = (options.tokenizer, options.text, options.chars, options.meta)
+    metas = any(place.is_file() for place in _meta_places(source))
+    if source.directory is None or metas or any(each is not None for each in given):
+        return options
+    return replace(options, tokenizer=vocabulary.found(options, source.directory)[0])
 
 
 def _tokenizer(source: Source, options: Options) -> tuple[Tokenizer | None, tuple[str, ...]]:
@@ -143,5 +155,5 @@ FAMILY = Family(
     recognise,
     read,
     told_by="transformer.h.0.attn.c_attn.weight as [3C, C]; model_args, or a bare state_dict (--n-head)",
-    beside="meta.pkl of characters (beside it, data/DATASET/, --meta), or --text; none for GPT-2's BPE",
+    beside="meta.pkl of characters (beside it, data/DATASET/, --meta), tokenizer.json, or --text",
 )

@@ -31,7 +31,7 @@ from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import shorten
 from pygpt.checkpoints.loading import load, without_common_part
 from pygpt.checkpoints.lora import merged
-from pygpt.errors import ModelFileError
+from pygpt.errors import InvalidRequestError, ModelFileError
 
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
@@ -78,6 +78,9 @@ def read_source(source: Source, options: Options) -> Imported:
     for _ in range(_MOST_WRAPPED):
         family = next((each for each in FAMILIES if candidate and each.recognise(candidate)), None)
         if candidate and family:
+            if options.nanochat_gen is not None and family is not nanochat.FAMILY:
+                message = f"is for nanochat's own checkpoints; this one is of the family {family.title}"
+                raise InvalidRequestError("nanochat_gen", message)
             imported = family.read(candidate, options)
             gaps = imported.tokenizer.gaps() if imported.tokenizer else None
             return replace(

@@ -141,26 +141,43 @@ def stored(tensor: Any) -> StoredTensor:
 
 
 def module_logits(module: Any) -> Callable[[Sequence[int]], NDArray[np.float64]]:
-    """A function that runs a copy of the module in float64: ids to logits [T, vocabulary].
-
-    The module takes ids [1, T] and returns logits, or a tuple that begins with them. One that returns the
-    last position alone unless it is given targets (as nanoGPT's) is given targets.
-    """
+    """A function that runs a copy of the module in float64: ids to logits [T, vocabulary]."""
     import copy
 
-    import torch
-
     def run(ids: Sequence[int]) -> NDArray[np.float64]:
-        double = copy.deepcopy(module).double().eval()
-        tokens = torch.tensor([list(ids)], device=next(double.parameters()).device)
-        with torch.no_grad():
-            logits = _first(double(tokens))
-            if tuple(logits.shape[:2]) != tuple(tokens.shape):
-                logits = _first(double(tokens, tokens))
-        values: NDArray[np.float64] = logits.reshape(len(ids), -1).double().cpu().numpy()
-        return values
+        return logits_of(copy.deepcopy(module).double().eval(), ids)
 
     return run
+
+
+def logits_of(module: Any, ids: Sequence[int]) -> NDArray[np.float64]:
+    """What the module says, [T, vocabulary].
+
+    The module takes ids [1, T] and returns logits, or a tuple that begins with them. One that returns the
+    last position alone unless it is given targets (as nanoGPT's) is given targets. What it casts to float32
+    by its own say, as transformers its norms and softmax, stays float64.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Float64(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            def raised(value: Any) -> Any:
+                return torch.float64 if value is torch.float32 else value
+
+            func = torch.Tensor.double if func is torch.Tensor.float else func
+            named = {key: raised(value) for key, value in (kwargs or {}).items()}
+            return func(*map(raised, args), **named)
+
+    tokens = torch.tensor([list(ids)], device=next(module.parameters()).device)
+    with torch.no_grad(), Float64():
+        logits = _first(module(tokens))
+        if tuple(logits.shape[:2]) != tuple(tokens.shape):
+            logits = _first(module(tokens, tokens))
+    values: NDArray[np.float64] = logits.reshape(len(ids), -1).double().cpu().numpy()
+    return values
 
 
 def _first(output: Any) -> Any:

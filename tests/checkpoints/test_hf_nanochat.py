@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from in_bits import run
-from nanochat import Config, NanoChat, random_nanochat
-from safetensors.torch import save_file
+from nanochat import Config, random_nanochat
+from nanochat_in_hf import config_json, save_hf_nanochat
 
 import pygpt
 from pygpt import _core
@@ -22,42 +21,6 @@ from pygpt.errors import ModelFileError
 
 BUDGET = 1e-4  # of the largest |logit|: the promise
 CONFIG = replace(Config(), window_pattern="L", vocab_size=64, n_layer=2)
-THEIRS = {
-    "transformer.wte": "model.embed_tokens",
-    "transformer.h": "model.layers",
-    "attn.c_proj": "self_attn.o_proj",
-    "attn.c_": "self_attn.",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-
-
-def config_json(**changes: Any) -> dict[str, Any]:
-    """The fields of config.json for CONFIG; None takes one away."""
-    fields = {
-        "architectures": ["NanoChatForCausalLM"], "model_type": "nanochat", "hidden_act": "relu2",
-        "hidden_size": CONFIG.n_embd, "intermediate_size": 4 * CONFIG.n_embd, "vocab_size": CONFIG.vocab_size,
-        "num_hidden_layers": CONFIG.n_layer, "num_attention_heads": CONFIG.n_head,
-        "num_key_value_heads": CONFIG.n_kv_head, "max_position_embeddings": CONFIG.sequence_len,
-        "rms_norm_eps": 2.0**-23, "final_logit_softcapping": 15.0, "rope_theta": 10000.0,
-        "bos_token_id": 55, "eos_token_id": 59, "tie_word_embeddings": False,
-    } | changes  # fmt: skip
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-def saved(model: NanoChat, directory: Path, **changes: Any) -> Path:
-    """The same model in transformers' names."""
-    state = {}
-    for name, tensor in model.state_dict().items():
-        for ours, theirs in THEIRS.items():
-            name = name.replace(ours, theirs)
-        for part in "qkv":
-            name = name.replace(f"self_attn.{part}.", f"self_attn.{part}_proj.")
-        state[name] = tensor
-    directory.mkdir()
-    save_file(state, directory / "model.safetensors")
-    (directory / "config.json").write_text(json.dumps(config_json(**changes)))
-    return directory
 
 
 def engine_logits(path: Path, ids: list[int]) -> np.ndarray:
@@ -74,7 +37,7 @@ def test_f32_logits_are_those_of_the_first_generation(tmp_path: Path) -> None:
     ids = [i * 17 % 64 for i in range(300)]
     with torch.no_grad():
         wanted = model(torch.tensor(ids)).numpy()
-    path = pygpt.export(saved(model, tmp_path / "hf"), dtype="f32", tokenizer="none")
+    path = pygpt.export(save_hf_nanochat(model, tmp_path / "hf"), dtype="f32", tokenizer="none")
     assert np.abs(engine_logits(path, ids) - wanted).max() <= BUDGET * np.abs(wanted).max()
     config = _core.ModelFile(str(path)).config
     assert (config["start_token"], config["stop_tokens"]) == (55, [59])
@@ -82,7 +45,9 @@ def test_f32_logits_are_those_of_the_first_generation(tmp_path: Path) -> None:
 
 def test_f32_logits_are_those_of_transformers(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers, whose model is run, is missing")
-    settings = config_json(rms_norm_eps=None, hidden_size=40, num_attention_heads=4, num_key_value_heads=2)
+    settings = config_json(
+        CONFIG, rms_norm_eps=None, hidden_size=40, num_attention_heads=4, num_key_value_heads=2
+    )
     config = transformers.NanoChatConfig(**{k: v for k, v in settings.items() if k != "rope_theta"})
     torch.manual_seed(0)
     model = transformers.NanoChatForCausalLM(config)
@@ -114,9 +79,12 @@ def test_a_config_that_says_otherwise_is_refused(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelFileError, match=message):
-        read(saved(random_nanochat("g1", CONFIG), tmp_path / "hf", **changes), Options(tokenizer="none"))
+        read(
+            save_hf_nanochat(random_nanochat("g1", CONFIG), tmp_path / "hf", **changes),
+            Options(tokenizer="none"),
+        )
 
 
 def test_a_cap_that_is_null_is_none(tmp_path: Path) -> None:
-    directory = saved(random_nanochat("g1", CONFIG), tmp_path / "hf", final_logit_softcapping=None)
+    directory = save_hf_nanochat(random_nanochat("g1", CONFIG), tmp_path / "hf", final_logit_softcapping=None)
     assert read(directory, Options(tokenizer="none")).architecture.logit_cap == 0.0

@@ -356,6 +356,14 @@ def test_what_two_generations_share_must_be_told_and_cannot_be_made_up(tmp_path:
             imported(random_nanochat(name, config_of(name)), tmp_path, given)
 
 
+def test_a_generation_is_for_nanochat_alone() -> None:
+    with pytest.raises(InvalidRequestError, match=r"is for nanochat.*bigram\.py") as caught:
+        read(
+            {"token_embedding_table.weight": torch.zeros(5, 5)}, Options(tokenizer="none", nanochat_gen="g3a")
+        )
+    assert caught.value.param == "nanochat_gen"
+
+
 @pytest.mark.parametrize(
     "missing",
     [

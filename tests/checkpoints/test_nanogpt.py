@@ -150,6 +150,25 @@ def test_a_dataset_name_cannot_lead_out_of_the_data_directory(tmp_path: Path) ->
         read(path, Options())
 
 
+def test_the_files_of_a_tokenizer_beside_the_checkpoint_are_read(tmp_path: Path) -> None:
+    """As elsewhere, and with padded rows; a meta.pkl and what is given go first."""
+    beside = Tokenizer.from_characters(CHARS[::-1])
+    (tmp_path / "tokenizer.json").write_text(beside.to_json(), "utf-8")
+    model = make(NanoGPTConfig(vocab_size=len(CHARS) + 3))
+    path = save(tmp_path / "ckpt.pt", model)
+    imported = read(path, Options())
+    assert imported.tokenizer is not None
+    assert imported.tokenizer.encode("ab") == beside.encode("ab")
+    assert imported.architecture.vocab_size == len(CHARS)
+    assert imported.architecture.padded_vocab_size == len(CHARS) + 3
+    assert tmp_path / "tokenizer.json" in imported.files
+    assert read(path, IDS_ONLY).tokenizer is None
+    save_meta(tmp_path / "meta.pkl", CHARS + "äöü")
+    first = read(path, Options()).tokenizer
+    assert first is not None
+    assert first.encode("ä") == [len(CHARS)]
+
+
 def test_B9_a_meta_pkl_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
