@@ -31,7 +31,7 @@ from pygpt.checkpoints.base import Family, Imported, Options, Source
 from pygpt.checkpoints.canonical import shorten
 from pygpt.checkpoints.loading import load, without_common_part
 from pygpt.checkpoints.lora import merged
-from pygpt.errors import ModelFileError
+from pygpt.errors import InvalidRequestError, ModelFileError
 
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
@@ -63,7 +63,8 @@ def read(source: object, options: Options) -> Imported:
     Raises:
         ModelFileError: it cannot be opened, is of no family known here, or is incomplete; the adapter does
             not fit it.
-        InvalidRequestError: something that the checkpoint does not record must be given.
+        InvalidRequestError: something that the checkpoint does not record must be given, or is given that its
+            family does not have.
     """
     opened = load(source)
     if options.lora is None:
@@ -78,6 +79,9 @@ def read_source(source: Source, options: Options) -> Imported:
     for _ in range(_MOST_WRAPPED):
         family = next((each for each in FAMILIES if candidate and each.recognise(candidate)), None)
         if candidate and family:
+            if options.nanochat_gen is not None and family is not nanochat.FAMILY:
+                message = f"is for nanochat's own checkpoints, this one is of {family.title}"
+                raise InvalidRequestError("nanochat_gen", message)
             imported = family.read(candidate, options)
             gaps = imported.tokenizer.gaps() if imported.tokenizer else None
             return replace(
