@@ -226,6 +226,8 @@ class Engine(AsyncCalls, Inside):
         """
         requests, transcripts = [], []
         for window in windows:
+            if len(window) < 2:
+                raise InvalidRequestError("windows", "a window of fewer than two tokens has none to predict")
             # The only token that may follow is the last; logprobs are of the distribution before that rule.
             asked = SamplingParams(
                 max_tokens=1, allowed_token_ids=tuple(window[-1:]), prompt_logprobs=0, logprobs=0,

@@ -83,7 +83,7 @@ def evaluate(
     context: int | None = None,
     stride: int | None = None,
     rest: bool = False,
-    limit: int | None = None,
+    windows: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """How well the model predicts texts, each by itself.
@@ -97,7 +97,7 @@ def evaluate(
         stride: tokens from one window's begin to the next one's; the context, so that none overlap, if None.
             With a smaller one, every token behind the first window sees at least context - stride before it.
         rest: whether a rest that is shorter than a window is scored too.
-        limit: read only so many windows, evenly spread, or None for all.
+        windows: read only so many windows, evenly spread, or None for all.
 
     Raises:
         InvalidRequestError: there is nothing to predict, an id is not in the vocabulary, or a number is out
@@ -112,8 +112,8 @@ def evaluate(
     planned = [(ids, window) for ids in texts for window in windows_of(len(ids), context, stride, rest=rest)]
     if not planned:
         raise InvalidRequestError("texts", "hold no two tokens in a row: there is nothing to predict")
-    if limit is not None and _within("limit", limit, None) < len(planned):
-        planned = [planned[i * len(planned) // limit] for i in range(limit)]
+    if windows is not None and _within("windows", windows, None) < len(planned):
+        planned = [planned[i * len(planned) // windows] for i in range(windows)]
     tally = _Tally(engine.tokenizer)
     at_once = max(1, _TOKENS_AT_ONCE // context)
     for done in range(0, len(planned), at_once):

@@ -42,7 +42,7 @@ def test_the_loss_is_that_of_the_training_code(model: Model, ids: np.ndarray, tm
     theirs = training_loss(model, torch.from_numpy(ids), CONTEXT)
     with Engine(path) as engine:
         found = evaluate(engine, [ids])
-        some = evaluate(engine, [ids], limit=3)
+        some = evaluate(engine, [ids], windows=3)
     assert found.loss == pytest.approx(theirs, rel=1e-5)
     assert some.loss == pytest.approx(
         training_loss(model, torch.from_numpy(ids), CONTEXT, windows=3), rel=1e-5
@@ -132,7 +132,7 @@ def test_a_window_may_end_in_a_stop_token(tmp_path: Path) -> None:
         ([[1, 2]], {"stride": 0}, "stride"),
         ([[1, 2]], {"stride": 65}, "stride"),
         ([[1, 2]], {"context": 65}, "context"),
-        ([[1, 2]], {"limit": 0}, "limit"),
+        ([[1, 2]], {"windows": 0}, "windows"),
     ],
 )
 def test_what_cannot_be_evaluated_is_named(

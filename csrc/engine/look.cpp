@@ -34,8 +34,8 @@ void check_looks(std::span<const Request> requests, const ModelConfig& config) {
     check(!is_answered(request.look), "a look is at states, embedding or attention");
     check(request.max_tokens == 0 && !request.logits && request.prompt_logprobs < 0,
           "a request that looks generates nothing and wants nothing else");
-    check(request.layer >= 0 && request.layer < config.n_layer, "layer must be from 0 to ", config.n_layer - 1,
-          ", got ", request.layer);
+    check(request.look != Want::attention || (request.layer >= 0 && request.layer < config.n_layer),
+          "layer must be from 0 to ", config.n_layer - 1, ", got ", request.layer);
     const auto needed = checked_multiply(element_count(look_shape(request, config)), int64_t{sizeof(float)});
     bytes = needed && bytes < available ? bytes + *needed : INT64_MAX;
     if (bytes > available / 10 * 9) {

@@ -26,9 +26,10 @@ def read(source: Source, options: Options) -> Imported:
 
     Raises:
         ModelFileError: the table cannot be read, or the vocabulary is of another size.
-        InvalidRequestError: no vocabulary is given.
+        InvalidRequestError: no vocabulary is given, or a number of heads, of which it has none.
     """
     options.refuse_width_scale("bigram")
+    options.check_heads(1)
     rows = source.matrix_shape(_TABLE)[0]
     tokenizer = lecture.characters(options)
     table = source.reader(_TABLE, rows, rows)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pygpt.architecture import Architecture, layer_pattern
-from pygpt.checkpoints import chat_files, hf_original, vocabulary
+from pygpt.checkpoints import chat_files, hf_original, lora, vocabulary
 from pygpt.checkpoints.base import (
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -140,7 +140,8 @@ class Relative:
         n_layer = fields.integer("num_hidden_layers", most=MAX_LAYERS)
         options.check_heads(fields.integer("num_attention_heads", most=MAX_HEADS))
         variant = self.variant(fields, n_layer)
-        tied = fields.boolean("tie_word_embeddings")
+        # An adapter on a tied head changes the head alone.
+        tied = fields.boolean("tie_word_embeddings") and not lora.is_changed(source.tensors.get(_HEAD))
         required = tuple(name for name in variant.required() if name != _HEAD or not tied)
         check_names(source, required, (_HEAD, _BUFFER), n_layer)
         directories = (source.directory,) if source.directory else ()

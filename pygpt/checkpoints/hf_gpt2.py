@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pygpt.architecture import Architecture
-from pygpt.checkpoints import chat_files, gpt2_layout, hf_original, vocabulary
+from pygpt.checkpoints import chat_files, gpt2_layout, hf_original, lora, vocabulary
 from pygpt.checkpoints.base import Array, Family, Imported, Options, Read, Source, StoredTensor
 from pygpt.checkpoints.canonical import canonical_tensors
 from pygpt.errors import InvalidRequestError
@@ -53,6 +53,7 @@ def read(source: Source, options: Options) -> Imported:
     gpt2_layout.check_layout(source, bias=True)
     # Without a config the tensors tell; with one, transformers ties them unless it says otherwise.
     tied = config.get("tie_word_embeddings", True) is not False if config else gpt2_layout.is_tied(source)
+    tied = tied and not lora.is_changed(source.tensors.get(gpt2_layout.HEAD))  # of the head alone
     directories = () if source.directory is None else (source.directory,)
     tokenizer, notes = vocabulary.found(options, *directories)
     chat, chat_notes = chat_files.found(tokenizer, *directories)

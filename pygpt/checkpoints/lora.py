@@ -23,6 +23,7 @@ from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.kinds import shown
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
+_MERGED = "lora"  # begins the identity of a tensor that an adapter has changed
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 # Fields of adapter_config.json that change what an adapter computes, each with the values that do not.
@@ -101,6 +102,11 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
             raise ModelFileError(str(path), "unsupported_adapter", message, key)
 
 
+def is_changed(tensor: StoredTensor | None) -> bool:
+    """Whether an adapter was merged into it."""
+    return tensor is not None and isinstance(tensor.identity, tuple) and tensor.identity[:1] == (_MERGED,)
+
+
 def _is_size(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
 
@@ -166,7 +172,7 @@ def _changed(base: StoredTensor, pair: _Pair, config: Mapping[str, Any], path: P
         total: Array = (base.read() + (change.T if turned else change)).astype(np.float32)
         return total
 
-    return replace(base, read=read, identity=("lora", pair.module, base.identity))
+    return replace(base, read=read, identity=(_MERGED, pair.module, base.identity))
 
 
 def _by_pattern(config: Mapping[str, Any], key: str, module: str, default: float) -> float:

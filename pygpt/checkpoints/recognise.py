@@ -63,7 +63,8 @@ def read(source: object, options: Options) -> Imported:
     Raises:
         ModelFileError: it cannot be opened, is of no family known here, or is incomplete; the adapter does
             not fit it.
-        InvalidRequestError: something that the checkpoint does not record must be given.
+        InvalidRequestError: something that the checkpoint does not record must be given, or is given that its
+            family does not have.
     """
     opened = load(source)
     if options.lora is None:

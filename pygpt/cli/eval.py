@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             [ids for texts, _ in read for ids in texts],
             stride=arguments.stride,
             rest=rests.pop(),
-            limit=arguments.windows,
+            windows=arguments.windows,
             progress=progress,
         )
         path = os.fsdecode(engine.info["path"])

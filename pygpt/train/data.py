@@ -52,12 +52,14 @@ def text_files(source: str | Path) -> list[Path]:
     """The files of a source; none for `python-docs`.
 
     Raises:
-        InvalidRequestError: a folder without text files.
+        InvalidRequestError: a folder without text files, a pipe, a device.
     """
     if source == PYTHON_DOCS:
         return []
     path = Path(source)
     if not path.is_dir():
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device may never end
+            raise InvalidRequestError("text", f"{path} is neither a file nor a folder; save the text first")
         return [path]
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in TEXT_SUFFIXES and p.is_file())
     if not files:
@@ -139,11 +141,12 @@ def split(ids: Ids, context_length: int) -> tuple[Ids, Ids]:
         needed = (
             10 * context_length + 1
         )  # the fewest of which the last tenth, rounded up, exceeds the context
+        possible = len(validation) - 1
+        shorter = f", or a context_length of at most {possible}" if possible > 0 else ""
         raise InvalidRequestError(
             "text",
             f"{len(ids)} tokens are too few for a context of {context_length}: the last tenth, held back for "
-            f"validation, must exceed it. Give at least {needed} tokens, or a context_length of at most "
-            f"{max(len(validation) - 1, 0)}",
+            f"validation, must exceed it. Give at least {needed} tokens{shorter}",
         )
     return train, validation
 

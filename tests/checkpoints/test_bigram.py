@@ -68,6 +68,12 @@ def test_a_vocabulary_must_be_given_and_be_the_model_s() -> None:
         read(state, Options(text="abc"))
 
 
+def test_heads_are_not_there_to_be_given() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        export_with_report(make(5), Path("never.pygpt"), "f32", Options(tokenizer="none", n_head=7))
+    assert caught.value.param == "n_head"
+
+
 def test_a_table_that_is_not_square_is_no_bigram() -> None:
     with pytest.raises(ModelFileError, match="position_embedding_table"):
         read({"token_embedding_table.weight": torch.zeros(25, 8)}, Options(text=TEXT))

@@ -100,6 +100,30 @@ def test_every_logit_of_gpt2_with_an_adapter_is_that_of_the_merged(prefix: bool,
         assert engine.info["provenance"]["lora"] == "lora"
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_an_adapter_on_a_tied_head_changes_the_head_and_not_the_embedding(
+    family: str, tmp_path: Path
+) -> None:
+    model: nn.Module
+    if family == "gpt2":
+        gpt2 = model = GPT2LMHeadModel(GPT2Config())
+        randomise(model)
+        save_gpt2(gpt2, tmp_path / "base")
+    else:
+        llama = model = random_llama(LlamaConfig(tie_word_embeddings=True))
+        save_llama(llama, tmp_path / "base")
+    (tmp_path / "base" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "base" / "pytorch_model.bin")  # has the head under its own name
+    ((a, b),) = save_adapter(tmp_path / "lora", targets(model, ["lm_head"]), ["lm_head"]).values()
+    head = model.get_submodule("lm_head")
+    changed = head.weight + ALPHA / RANK * (b @ a)
+    head.weight = nn.Parameter(changed.detach())  # no more the embedding's
+    options = Options(tokenizer="none", lora=tmp_path / "lora")
+    vocab = len(head.weight)
+    source = tmp_path / "base" / "pytorch_model.bin"
+    assert_exported(source, model, tmp_path / "m.pygpt", options, context=20, vocab=vocab)
+
+
 def test_patterns_change_the_scale_of_the_modules_that_they_name(tmp_path: Path) -> None:
     model = random_llama()
     save_llama(model, tmp_path / "base")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from gpt2 import GPT2Config, GPT2LMHeadModel, save_gpt2
 from pygpt.checkpoints.base import Options
 from pygpt.checkpoints.recognise import FAMILIES, read
 from pygpt.cli.main import main
-from pygpt.errors import ModelFileError
+from pygpt.errors import InvalidRequestError, ModelFileError
 
 GIVEN = Options(tokenizer="none", n_head=3)
 
@@ -49,6 +50,15 @@ def test_B11_prefixes_in_any_order_and_repetition_are_stripped(prefix: str, wrap
     gpt2 = GPT2LMHeadModel(GPT2Config(n_head=3)).state_dict()
     for state, family in ((lecture, "lecture"), (gpt2, "hf_gpt2")):
         assert read({wrapper: prefixed(state, prefix)}, GIVEN).provenance["family"] == family
+
+
+@pytest.mark.parametrize("gen", ["g3a", "g9"])
+def test_a_generation_of_nanochat_is_refused_where_the_family_has_none(gen: str) -> None:
+    options = replace(GIVEN, nanochat_gen=gen)
+    for module in (GPTLanguageModel(LectureConfig()), NanoGPT(NanoGPTConfig())):
+        with pytest.raises(InvalidRequestError, match="is for nanochat's own checkpoints") as caught:
+            read(module.state_dict(), options)
+        assert caught.value.param == "nanochat_gen"
 
 
 def test_the_nearest_family_is_told_by_likeness_of_names() -> None:

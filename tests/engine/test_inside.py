@@ -304,6 +304,17 @@ def test_an_argument_of_embed_is_checked(engine: Engine, keywords: dict[str, Any
     assert caught.value.param == param
 
 
+def test_a_model_without_layers_shows_its_embedding(tmp_path: Path) -> None:
+    write_model(tmp_path / "m.pygpt", n_layer=0)
+    with Engine(tmp_path / "m.pygpt", verify="off") as engine:
+        states = engine.hidden_states([1, 2, 3])
+        wte, wpe = (_core.ModelFile(str(tmp_path / "m.pygpt")).tensor(name) for name in ("wte", "wpe"))
+        np.testing.assert_allclose(states, (wte[[1, 2, 3]] + wpe[:3])[None], atol=1e-6)
+        assert np.abs(engine.embed([1, 2, 3])).max() > 0
+        with pytest.raises(InvalidRequestError, match="layer"):
+            engine.attention([1], 0)
+
+
 def test_no_texts_are_no_vectors(engine: Engine) -> None:
     assert engine.embed([]).shape == (0, 48)
     assert engine.embed(["a"]).shape == (1, 48)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,20 @@ def test_text_too_short_for_the_context_is_refused_with_the_length_needed(length
     ):
         split(torch.arange(length), 7)
     split(torch.arange(71), 7)
+
+
+def test_a_shorter_context_is_advised_where_there_is_one() -> None:
+    with pytest.raises(InvalidRequestError, match=r"at least 71 tokens, or a context_length of at most 6$"):
+        split(torch.arange(70), 7)
+    with pytest.raises(InvalidRequestError, match=r"at least 71 tokens$"):
+        split(torch.arange(10), 7)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(InvalidRequestError, match="neither a file nor a folder"):
+            load_text(source)
 
 
 @pytest.mark.parametrize("size", [3, 4, 7, 64, 1 << 20])
