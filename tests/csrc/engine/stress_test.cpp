@@ -76,15 +76,13 @@ class Caller {
 
   void prefix(int kind) {
     const auto prompt = request(kind).prompt;
-    std::vector<std::byte> bytes;
     try {
-      bytes = engine_.save_prefix(prompt);
+      engine_.load_prefix(prompt, engine_.save_prefix(prompt));
     } catch (const EngineClosed&) {
       throw;
     } catch (const Error&) {
-      return;  // it is not in the cache any more, or not yet
+      return;  // it is not in the cache now, or no page is free
     }
-    engine_.load_prefix(prompt, bytes);
   }
 
   void cancel(Ticket& ticket, int kind) {
