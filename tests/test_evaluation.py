@@ -53,6 +53,16 @@ def test_the_loss_is_that_of_the_training_code(model: Model, ids: np.ndarray, tm
     assert found.bits_per_character == found.bits_per_byte
 
 
+@pytest.mark.parametrize("window", [[], [3]])
+def test_a_window_without_a_token_to_predict_is_refused(
+    window: list[int], model: Model, tmp_path: Path
+) -> None:
+    path = pygpt.export(model, tmp_path / "m.pygpt", dtype="f32", chars=LETTERS, verify=False)
+    with Engine(path) as engine, pytest.raises(InvalidRequestError) as caught:
+        engine.window_logprobs([[1, 2, 3], window])
+    assert caught.value.param == "windows"
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_is_evaluated(dtype: str, model: Model, ids: np.ndarray, tmp_path: Path) -> None:
     """Near the loss in f32: the budget of a format on weights as large as these is not the point here."""
