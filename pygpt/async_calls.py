@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class AsyncCalls:
-    """The calls of an engine for event loops. None of them blocks the loop; any number may run at once, in
-    any number of loops.
+    """The calls of an engine for event loops; any number may run at once, in any number of loops. Waiting
+    holds no loop up; encoding a long text and rendering a conversation do (docs/serving.md).
 
     A task that is cancelled, by hand or by `asyncio.timeout`, cancels its generation within one step.
     """
