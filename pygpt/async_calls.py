@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 from pygpt.asynchronous import AsyncTextStream, Built, Switchboard, complete
 from pygpt.completion import Completion
@@ -11,11 +12,11 @@ from pygpt.deadline import Deadline
 from pygpt.params import SamplingParams
 from pygpt.requests import Facts, Prompt, Prompts, build, grouped, listed, one_prompt
 
-if TYPE_CHECKING:
-    from pygpt.chat import ChatTemplate
+# Token ids, how to sample behind them, and the texts that end an answer.
+Conversation = tuple[list[int], SamplingParams, Sequence[str]]
 
 
-class AsyncCalls:
+class AsyncCalls(ABC):
     """The calls of an engine for event loops; any number may run at once, in any number of loops. Waiting
     holds no loop up; encoding a long text and rendering a conversation do (docs/serving.md).
 
@@ -72,10 +73,9 @@ class AsyncCalls:
         **keywords: Any,
     ) -> Any:
         """`chat`, waited for without a thread."""
-        deadline, template = Deadline(timeout), self._template()
-        ids = template.token_ids(messages, user=user, assistant=assistant)
-        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
-        return grouped(await self._acomplete([ids], chosen, deadline, template.stop), chosen.n)[0]
+        deadline = Deadline(timeout)
+        ids, chosen, stops = self._conversation(messages, params, keywords, user, assistant)
+        return grouped(await self._acomplete([ids], chosen, deadline, stops), chosen.n)[0]
 
     def achat_stream(
         self,
@@ -88,10 +88,9 @@ class AsyncCalls:
         **keywords: Any,
     ) -> AsyncTextStream:
         """`chat_stream`, for `async for`."""
-        deadline, template = Deadline(timeout), self._template()
-        ids = template.token_ids(messages, user=user, assistant=assistant)
-        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
-        return self._astream(ids, chosen, deadline, template.stop)
+        deadline = Deadline(timeout)
+        ids, chosen, stops = self._conversation(messages, params, keywords, user, assistant)
+        return self._astream(ids, chosen, deadline, stops)
 
     async def _acomplete(
         self,
@@ -114,5 +113,13 @@ class AsyncCalls:
 
         return AsyncTextStream(self._board, built, len(prompt), deadline)
 
-    def _template(self) -> ChatTemplate:
-        raise NotImplementedError
+    @abstractmethod
+    def _conversation(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        params: SamplingParams | None,
+        keywords: Mapping[str, Any],
+        user: str | None,
+        assistant: str | None,
+    ) -> Conversation:
+        """Messages as the model's own template writes them down, and how their answer is to end."""

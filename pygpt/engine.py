@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pygpt import prefix_file
-from pygpt.async_calls import AsyncCalls
+from pygpt.async_calls import AsyncCalls, Conversation
 from pygpt.asynchronous import Switchboard
 from pygpt.blobs import file_tokenizer
 from pygpt.chat import ChatTemplate
@@ -181,10 +181,9 @@ class Engine(AsyncCalls, Inside):
             InvalidRequestError: messages that are none, or a model without a chat template. See also
                 `generate`.
         """
-        deadline, template = Deadline(timeout), self._template()
-        ids = template.token_ids(messages, user=user, assistant=assistant)
-        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
-        return grouped(self._complete([ids], chosen, template.stop, deadline), chosen.n)[0]
+        deadline = Deadline(timeout)
+        ids, chosen, stops = self._conversation(messages, params, keywords, user, assistant)
+        return grouped(self._complete([ids], chosen, stops, deadline), chosen.n)[0]
 
     def chat_stream(
         self,
@@ -197,10 +196,9 @@ class Engine(AsyncCalls, Inside):
         **keywords: Any,
     ) -> TextStream:
         """As `chat`, in pieces as they come."""
-        deadline, template = Deadline(timeout), self._template()
-        ids = template.token_ids(messages, user=user, assistant=assistant)
-        chosen = template.stopping(SamplingParams.from_keywords(keywords, params))
-        return self._stream(ids, chosen, template.stop, deadline)
+        deadline = Deadline(timeout)
+        ids, chosen, stops = self._conversation(messages, params, keywords, user, assistant)
+        return self._stream(ids, chosen, stops, deadline)
 
     def score(self, texts: Prompts) -> list[Score]:
         """Log-probability of each text (or list of token ids) under the model, in nats.
@@ -323,13 +321,22 @@ class Engine(AsyncCalls, Inside):
         """Pickles as path and options: the receiver opens the file anew."""
         return _reopen, (self._path, self._file_options | self._core_options)
 
-    def _template(self) -> ChatTemplate:
-        if self.chat_template is None:
+    def _conversation(
+        self,
+        messages: Messages,
+        params: SamplingParams | None,
+        keywords: Mapping[str, Any],
+        user: str | None,
+        assistant: str | None,
+    ) -> Conversation:
+        template = self.chat_template
+        if template is None:
             raise InvalidRequestError(
                 "messages",
                 "this model has no chat template: it continues texts; use generate, or export it with one",
             )
-        return self.chat_template
+        ids = template.token_ids(messages, user=user, assistant=assistant)
+        return ids, template.stopping(SamplingParams.from_keywords(keywords, params)), template.stop
 
     def _complete(
         self,
