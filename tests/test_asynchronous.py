@@ -230,6 +230,7 @@ def test_E15_a_loop_that_is_closed_in_the_middle_leaves_the_engine_usable(engine
     stream.close()
     del stream, loop
     run(idle(engine))
+    assert engine.generate("a", max_tokens=3, ignore_eos=True).usage.completion_tokens == 3
 
 
 def test_another_thread_may_close_a_stream(engine: Engine) -> None:

@@ -213,6 +213,8 @@ def test_H5_a_corrupt_history_is_no_trouble(terminal: Terminal, chat_model: Path
     child.send("\x1b[A\x1b[A")
     child.send("\x15hi\r")
     answer(child)
+    child.send("/bye\r")
+    assert exit_code(child) == 0
 
 
 def test_H5_a_linked_history_is_off_with_a_note(

@@ -89,10 +89,9 @@ def test_a_directory_with_files_is_refused_without_force(tmp_path: Path) -> None
 
 
 def test_a_directory_is_made_with_its_parents_and_may_be_empty(tmp_path: Path) -> None:
-    with checkpoint.claim(tmp_path / "a" / "b"):
-        pass
-    with checkpoint.claim(tmp_path / "a" / "b"):
-        pass
+    for _ in range(2):
+        with checkpoint.claim(tmp_path / "a" / "b"):
+            assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_a_directory_that_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
