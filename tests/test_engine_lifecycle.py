@@ -7,9 +7,6 @@ import gc
 import os
 import pickle
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -18,21 +15,12 @@ from pathlib import Path
 
 import pytest
 import small_models
+from own_process import WATCHDOG_S, in_process
 
 import pygpt
 from pygpt import DeviceError, Engine, EngineClosedError, InvalidRequestError
 
 LONG = 10**9  # tokens: an answer that nobody waits for
-WATCHDOG_S = 30
-
-
-def in_process(model: Path, code: str, *, timeout_s: float = WATCHDOG_S) -> subprocess.CompletedProcess[str]:
-    """Run code with `engine` open on the model in a process of its own."""
-    head = f"import os, signal, sys, threading, time\nimport pygpt\nengine = pygpt.Engine({str(model)!r})\n"
-    return subprocess.run(  # our own code
-        [sys.executable, "-c", head + textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=timeout_s, check=False,
-    )  # fmt: skip
 
 
 def free_places(engine: Engine) -> None:

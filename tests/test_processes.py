@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import operator
-import subprocess
-import sys
-import textwrap
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
+from own_process import WATCHDOG_S, in_process
 
 from pygpt import Engine
-
-WATCHDOG_S = 60
-
-
-def in_process(model: Path, code: str, **how: Any) -> subprocess.CompletedProcess[str]:
-    """Run code with `engine` open on the model in a process of its own."""
-    head = f"import asyncio, os, sys, threading, time\nimport pygpt\nengine = pygpt.Engine({str(model)!r})\n"
-    return subprocess.run(  # our own code
-        [sys.executable, "-c", head + textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=WATCHDOG_S, check=False, **how,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from test_processes import WATCHDOG_S, first_letters, in_process
+from own_process import WATCHDOG_S, in_process
 
 from pygpt import Engine
 
@@ -24,6 +24,10 @@ def held() -> tuple[int, int, int]:
         len(os.listdir("/proc/self/task")),
         len(os.listdir("/proc/self/fd")),
     )
+
+
+def first_letters(engine: Engine) -> str:
+    return engine.generate("abc", max_tokens=5, seed=1).text
 
 
 def test_D5_a_thread_with_a_small_stack_generates(engine: Engine) -> None:
