@@ -97,7 +97,8 @@ def _original_logits(
     if not difference <= IMPORT_BUDGET:
         raise ParityError(
             f"the model computes something else than its family: before any rounding, logits differ by "
-            f"{difference:.2g} of the largest |logit|. Was its code changed (activation, scale, norm)?"
+            f"{difference:.2g} of the largest |logit|. Was its code changed (activation, scale, norm), or "
+            "does its config ask for something that export does not read?"
         )
     return logits, "the original PyTorch module in float64"
 
