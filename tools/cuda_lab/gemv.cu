@@ -47,14 +47,16 @@ class Bench {
         skip(name, "needs more shared memory");
         continue;
       }
-      const unsigned blocks = resident(kernel, shared);
-      time(name + ", in one launch", set, tokens,
-           [&] { kernel<<<blocks, kGemvThreads, shared, stream_>>>(set.job(tokens, 0, set.matrices())); });
+      const int most = resident(kernel, shared);
+      const auto launch = [&](int first, int count) {
+        const int strips = shape.n / (kTiled ? kMmaRows : kFmaRows) * count;
+        const auto blocks = static_cast<unsigned>(std::min(most, strips));
+        kernel<<<blocks, kGemvThreads, shared, stream_>>>(set.job(tokens, first, count));
+      };
+      time(name + ", in one launch", set, tokens, [&] { launch(0, set.matrices()); });
       if (tokens > 1) continue;
       const cudaGraphExec_t graph = captured(stream_, [&] {
-        for (int matrix = 0; matrix < set.matrices(); ++matrix) {
-          kernel<<<blocks, kGemvThreads, shared, stream_>>>(set.job(tokens, matrix, 1));
-        }
+        for (int matrix = 0; matrix < set.matrices(); ++matrix) launch(matrix, 1);
       });
       time(name + ", a launch each", set, tokens, [&] { check(cudaGraphLaunch(graph, stream_)); });
       check(cudaGraphExecDestroy(graph));
@@ -71,11 +73,11 @@ class Bench {
   }
 
   /// As many blocks as are resident at once.
-  unsigned resident(Kernel kernel, size_t shared) const {
+  int resident(Kernel kernel, size_t shared) const {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
     int of_processor = 0;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_processor, kernel, kGemvThreads, shared));
-    return static_cast<unsigned>(of_processor * device_.blocks);
+    return of_processor * device_.blocks;
   }
 
   const Device& device_;

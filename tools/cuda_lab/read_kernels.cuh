@@ -121,8 +121,9 @@ __global__ void __launch_bounds__(kThreads + 32, 1) ring_kernel(Job job, RingSha
     stage = stage == ring.stages ? 0 : stage;
   };
   if (threadIdx.x < kThreads) {
-    for (size_t n = 0; n < mine * job.passes && !patience.lost(); ++n, next()) {
+    for (size_t n = 0; n < mine * job.passes; ++n, next()) {
       patience.until([&] { return barrier_done(full + stage, parity); });
+      if (__any_sync(0xffffffff, patience.lost())) break;  // the whole warp, or its lanes would wait for each other
       const uint4* page = pages + stage * words;
       for (size_t i = threadIdx.x; i < words; i += kThreads) sum += added(page[i]);
       __syncwarp();
