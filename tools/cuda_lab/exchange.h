@@ -15,7 +15,6 @@
 
 #ifdef __CUDACC__
 #define LAB_BOTH __host__ __device__ __forceinline__
-#pragma nv_exec_check_disable
 #else
 #define LAB_BOTH inline
 #endif
@@ -211,6 +210,9 @@ LAB_BOTH uint32_t hand_over(Machine& m, const Exchange& exchange, int width, uin
   const int last = static_cast<int>(static_cast<int64_t>(width) * (m.block() + 1) / m.blocks());
   uint32_t history = 0, sum = 0;
   for (uint32_t round = 0; round < rounds; ++round) {
+#ifdef __CUDA_ARCH__
+#pragma unroll 1  // there are more threads than elements of a share: it runs once at most
+#endif
     for (int i = first + m.rank(); i < last; i += m.threads()) {
       exchange.put(m, round, i, element(round, static_cast<uint32_t>(i), sum));
     }
