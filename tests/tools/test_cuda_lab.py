@@ -51,7 +51,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def told(twin: Path, *words: str) -> tuple[str, str]:
     """What the twin prints of a protocol, and what ThreadSanitizer does."""
-    done = subprocess.run([str(twin), *words], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([str(twin), *words], capture_output=True, text=True, check=False, timeout=120)
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("ThreadSanitizer cannot run under this kernel's address randomisation")
     return done.stdout.strip(), done.stderr
