@@ -57,6 +57,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="go on with the run in DIR, with its hyper-parameters but for flags given, or begin it",
     )
+    parser.add_argument(  # a flag of its own: with an optional value, --resume would take TEXT for it
+        "--resume=strict",
+        dest="resume",
+        action="store_const",
+        const="strict",
+        help="the same, but fail if the newest checkpoint is damaged, or none is there",
+    )
     parser.add_argument(
         "--force",
         action="store_true",

@@ -48,6 +48,7 @@ class TrainConfig:
     beta1: Annotated[float, "AdamW's memory of the gradient"] = 0.9
     beta2: Annotated[float, "AdamW's memory of the squared gradient"] = 0.99
     grad_clip: Annotated[float, "longer gradients are scaled down to this norm"] = 1.0
+    on_nan: Annotated[str, "at a loss that is no number: stop, skip the batch, or rollback and skip"] = "stop"
 
     # What it shows and keeps.
     eval_interval: Annotated[int, "steps between evaluations; the best one's weights are kept"] = 250
@@ -76,7 +77,9 @@ class TrainConfig:
             value = getattr(self, item.name)
             if isinstance(value, float):
                 _require(item.name, value, math.isfinite, "finite")
-        _require("precision", self.precision, lambda value: value in PRECISIONS, " or ".join(PRECISIONS))
+        for name, choices in (("precision", PRECISIONS), ("on_nan", ON_NAN)):
+            text = " or ".join(choices)
+            _require(name, getattr(self, name), lambda value, choices=choices: value in choices, text)
         if self.batch_size % self.accumulate:
             raise InvalidRequestError(
                 "accumulate", f"{self.accumulate} does not divide a batch_size of {self.batch_size}"
@@ -84,6 +87,7 @@ class TrainConfig:
 
 
 PRECISIONS = ("f32", "tf32", "bf16")
+ON_NAN = ("stop", "skip", "rollback")  # see pygpt.train.not_finite
 
 
 _AT_LEAST = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -19,9 +19,11 @@ from pygpt.train.initial import Start, fresh, imported, model_config, resumed
 from pygpt.train.optimizer import choose_device
 from pygpt.train.processes import Processes, joined
 from pygpt.train.progress import Reporter
-from pygpt.train.resume import Saved, changed, find, restore
+from pygpt.train.resume import Saved, changed, find, newest, restore
 from pygpt.train.tokens import LARGE_BYTES, Corpus, load_corpus
 from pygpt.train.trainer import Result, Trainer
+
+Resume: TypeAlias = bool | Literal["strict"]
 
 
 def train(
@@ -30,7 +32,7 @@ def train(
     config: TrainConfig,
     *,
     force: bool = False,
-    resume: bool = False,
+    resume: Resume = False,
     changes: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -44,7 +46,8 @@ def train(
         config: `PRESETS["cpu"]` is a start.
         force: replace a run that is in the directory; with `resume`, go on though the text has changed.
         resume: go on with the run in the directory from its newest checkpoint that is whole, with its own
-            hyper-parameters; begin it where it never came to save one.
+            hyper-parameters; begin it where it never came to save one. "strict": only from the newest, whole
+            or not.
         changes: hyper-parameters to change on resuming.
         reporter: is told what happens.
         should_stop: asked after every step; true ends the run there, saved.
@@ -107,10 +110,10 @@ def _begin(
     changes: Mapping[str, Any],
     *,
     force: bool,
-    resume: bool,
+    resume: Resume,
 ) -> Trainer:
     """The run as it is before its first step: a new one, or where its checkpoint was."""
-    saved = _found(directory, processes, reporter) if resume else None
+    saved = _found(directory, processes, reporter, resume) if resume else None
     if saved is not None:
         config = changed(saved.config, changes, reporter.noted)
     elif source is None:
@@ -135,9 +138,11 @@ def _begin(
     return trainer
 
 
-def _found(directory: Path, processes: Processes, reporter: Reporter) -> Saved | None:
+def _found(directory: Path, processes: Processes, reporter: Reporter, resume: Resume) -> Saved | None:
     """The checkpoint that the first process chooses."""
-    return processes.told(find(directory, reporter.noted) if processes.is_first else None)
+    if not processes.is_first:
+        return processes.told(None)
+    return processes.told(newest(directory) if resume == "strict" else find(directory, reporter.noted))
 
 
 def _start(
@@ -185,12 +190,12 @@ def _trainer(start: Start, corpus: Corpus, directory: Path, processes: Processes
 
 
 @contextmanager
-def _claimed(directory: Path, processes: Processes, *, force: bool, resume: bool) -> Iterator[None]:
+def _claimed(directory: Path, processes: Processes, *, force: bool, resume: Resume) -> Iterator[None]:
     """The first process claims the directory, for all."""
     if not processes.is_first:
         yield
         return
-    with checkpoint.claim(directory, force=force, resume=resume):
+    with checkpoint.claim(directory, force=force, resume=bool(resume)):
         yield
 
 

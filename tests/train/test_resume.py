@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import safetensors.torch
 import torch
 
 import pygpt
+from pygpt.cli.main import main
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.model import Model
 from pygpt.train import checkpoint, resume, saved_steps
@@ -147,8 +149,11 @@ def forget(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 @pytest.mark.parametrize(
     ("item", "value"),
-    [("step", 20), ("best_loss", None), ("waited", 0), ("loss_sum", 0.0), ("loss_count", 9)],
-)
+    [
+        ("step", 20), ("best_loss", None), ("waited", 0), ("loss_sum", 0.0), ("loss_count", 9),
+        ("passed_over", 1),
+    ],
+)  # fmt: skip
 def test_I6_each_item_of_the_state_matters(
     alphabet: Path,
     tmp_path: Path,
@@ -220,6 +225,24 @@ def test_I4_where_all_are_damaged_the_way_out_is_told(
         (directory / saved_steps.MANIFEST).unlink()
     with pytest.raises(ModelFileError, match=r"none of its 2 checkpoints is whole.*--init-from"):
         train(None, tmp_path / "cut", config, resume=True)
+
+
+def test_I4_strict_fails_where_the_newest_is_damaged_and_touches_nothing(
+    alphabet: Path, tmp_path: Path, config: TrainConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cut"
+    crash(alphabet, out, config, 40)
+    newest, before = saved_steps.saved(out)
+    (newest / resume.OPTIMIZER).write_bytes(b"")
+    assert main(["train", "--resume=strict", "-o", str(out), "-q"]) == 3
+    error = capfd.readouterr().err
+    assert f"{newest.name}/{resume.OPTIMIZER}: is not what its manifest says; --resume, without" in error
+    assert saved_steps.saved(out) == [newest, before]
+    shutil.rmtree(newest)
+    assert train(None, out, config, resume="strict").step == 50
+    assert main(["train", str(alphabet), "--resume=strict", "-o", str(tmp_path / "none"), "-q"]) == 3
+    assert "holds no checkpoint" in capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_I7_the_architecture_stays_and_other_changes_are_told(
