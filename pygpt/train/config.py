@@ -30,9 +30,11 @@ class TrainConfig:
     bias: Annotated[bool, "biases on linear layers and layer norms"] = True
     tie_weights: Annotated[bool, "let the head use the token embedding's table"] = False
     init_from: Annotated[str | None, "begin with the weights of a checkpoint: all but dropout is its"] = None
+    init_n_head: Annotated[int | None, "its attention heads, where it does not say"] = None
+    init_attention_scale: Annotated[str | None, "head or width: what it scales by, as for export"] = None
 
     # The vocabulary.
-    tokenizer: Annotated[str, "chars, bpe (learnt from the text), or a tokenizer.json"] = "chars"
+    tokenizer: Annotated[str, "chars, bpe (learnt from the text), or a file: see docs/training.md"] = "chars"
     vocab_size: Annotated[int, "tokens of bpe, bytes among them"] = 4096
     cache: Annotated[str | None, "directory of the tokenised text, for runs to share"] = None
 
@@ -111,7 +113,7 @@ _AT_LEAST = {
 
 # The architecture. A run that goes on cannot change it, nor its vocabulary.
 SHAPE = ("n_layers", "h", "d_model", "context_length", "activation", "bias", "tie_weights")
-FIXED = (*SHAPE, "tokenizer", "vocab_size", "init_from")
+FIXED = (*SHAPE, "tokenizer", "vocab_size", "init_from", "init_n_head", "init_attention_scale")
 
 
 def _require(name: str, value: Any, holds: Any, what: str) -> None:
