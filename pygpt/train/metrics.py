@@ -61,9 +61,10 @@ class Metrics:
     def _try(self, name: str, write: Callable[[], object]) -> None:
         try:
             write()
-        except (OSError, ImportError, MissingExtraError) as error:
+        except Exception as error:  # whatever a picture or a tracker comes up with: the weights matter more
             if name not in self._told:
-                self._reporter.noted(f"{name} cannot be written, and training goes on: {error}")
+                what = f"{type(error).__name__}: {error}"
+                self._reporter.noted(f"{name} cannot be written, and training goes on: {what}")
             self._told.add(name)
 
 

@@ -160,7 +160,7 @@ def test_I11_the_run_goes_on_with_the_batches_behind_the_bad_one(
 
 
 @pytest.mark.parametrize("on_nan", ["skip", "rollback"])
-def test_I1_I11_a_crash_after_a_bad_batch_comes_to_the_same_bits(
+def test_I1_a_crash_after_a_bad_batch_comes_to_the_same_bits(
     alphabet: Path, tmp_path: Path, config: TrainConfig, spoil: Callable[[Container[int]], None], on_nan: str
 ) -> None:
     config = replace(config, on_nan=on_nan, dropout=0.2)
