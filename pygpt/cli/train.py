@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -139,17 +140,22 @@ def _run(args: argparse.Namespace) -> int:
     from pygpt.train.stop import polite_signals
 
     reporter = Reporter() if args.quiet else ConsoleReporter()
-    with polite_signals() as stop:
-        result = train(
-            args.text,
-            args.output,
-            config,
-            force=args.force,
-            resume=args.resume,
-            changes=_preset_values(args.preset) | given,
-            reporter=reporter,
-            should_stop=stop,
-        )
+    with polite_signals(*() if args.quiet else (_stopping,)) as stop:
+        try:
+            result = train(
+                args.text,
+                args.output,
+                config,
+                force=args.force,
+                resume=args.resume,
+                changes=_preset_values(args.preset) | given,
+                reporter=reporter,
+                should_stop=stop,
+            )
+        except KeyboardInterrupt:
+            if stop.signal is None or stop.asked:  # by Ctrl-C, the second time
+                raise
+            return 128 + stop.signal
     if args.json:
         _say(json.dumps({"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}))
     else:
@@ -216,6 +222,11 @@ def _peak_memory_mib(trainer: Trainer) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     return peak >> 20 if sys.platform == "darwin" else peak >> 10
+
+
+def _stopping() -> None:
+    """From a signal's handler, which may stand inside a write to sys.stderr."""
+    os.write(2, b"\nstopping behind this step; what was learnt is saved first (again: at once)\n")
 
 
 def _say(text: str) -> None:

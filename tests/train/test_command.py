@@ -17,7 +17,7 @@ import pytest
 from pygpt.cli import train as command
 from pygpt.cli.main import main
 from pygpt.errors import InvalidRequestError
-from pygpt.train import checkpoint
+from pygpt.train import checkpoint, saved_steps
 from pygpt.train.config import TrainConfig
 
 TINY_FLAGS = [
@@ -47,15 +47,29 @@ def test_I9_a_signal_saves_and_ends_with_its_exit_code(
     alphabet: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "out"
-    process = start(alphabet, "-o", out, "--steps=1000000", "--eval-interval=1000000")
-    while process.poll() is None and not (out / checkpoint.TOKENIZER).exists():
+    process = start(alphabet, "-o", out, "--steps=1000000", "--eval-interval=1000000", "--save-interval=50")
+    while process.poll() is None and not saved_steps.saved(out):
         time.sleep(0.02)  # until the run has begun; it would go on for hours
     process.send_signal(number)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == code, shown
+    assert "stopping behind this step" in shown
     assert "stopped after" in shown
     assert json.loads((out / checkpoint.TRAINING).read_text())["state"] == "stopped"
     checkpoint.load(out)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+def test_I9_a_signal_before_the_first_step_ends_at_once_with_its_exit_code(
+    alphabet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    def tokenising(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr("pygpt.train.run.load_corpus", tokenising)
+    assert run(str(alphabet), "-o", str(tmp_path / "out")) == code
+    assert not (tmp_path / "out").exists()
 
 
 def test_stdout_is_the_directory_and_progress_is_on_stderr(

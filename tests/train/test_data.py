@@ -69,6 +69,12 @@ def test_the_last_tenth_is_held_back() -> None:
     assert validation.tolist() == list(range(900, 1000))
 
 
+def test_of_a_large_text_less_than_a_tenth_is_held_back() -> None:
+    ids = np.empty(100 << 20, np.uint8)  # never touched
+    train, validation = split(ids, 64)
+    assert (len(train), len(validation)) == (96 << 20, 4 << 20)
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 70])
 def test_I12_text_too_short_for_the_context_is_refused_with_the_length_needed(length: int) -> None:
     with pytest.raises(
