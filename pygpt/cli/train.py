@@ -187,15 +187,15 @@ def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
     if args.text is None:
         raise InvalidRequestError("text", "say what to train on: a file, a folder, or python-docs")
     trainer = prepare(args.text, args.output or Path(), config)
-    config, state = trainer.config, trainer.state
+    config, state, model = trainer.config, trainer.state, headline(trainer)
     trainer.train_step(0.0)
     began_s, step_s = time.monotonic(), 0.0
-    while state.step < 4 or step_s * (state.step - 1) < 1.0:
+    while state.step < 2 or step_s * (state.step - 1) < 1.0:
         trainer.train_step(0.0)
         step_s = (time.monotonic() - began_s) / (state.step - 1)
     report = {
         "schema": "pygpt.train-dry-run/1",
-        "model": headline(trainer),
+        "model": model,
         "tokens": config.steps * config.batch_size * config.context_length,
         "tokens_per_s": round(config.batch_size * config.context_length / step_s),
         "minutes": round(min(config.steps * step_s / 60, config.max_minutes or float("inf")), 1),
@@ -205,11 +205,17 @@ def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
         _say(json.dumps(report))
     else:
         _say(
-            f"{report['model']}\n{config.steps:,} steps, {report['tokens']:,} tokens: about "
-            f"{report['minutes']} minutes at {report['tokens_per_s']:,} tokens/s, "
+            f"{model}\n{config.steps:,} steps, {report['tokens']:,} tokens: about "
+            f"{_duration(report['minutes'])} at {report['tokens_per_s']:,} tokens/s, "
             f"{report['memory_mib']:,} MiB. Nothing was written."
         )
     return 0
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 120:
+        return f"{minutes:.1f} minutes"
+    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} days"
 
 
 def _peak_memory_mib(trainer: Trainer) -> int:

@@ -98,7 +98,14 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
     assert sorted(os.listdir(tmp_path)) == before
     shown = capfd.readouterr().out
     assert "2,000 steps, 32,000 tokens" in shown
+    assert "goes on" not in shown
+    assert "minutes at" in shown
     assert "MiB" in shown
+
+
+def test_a_long_run_is_told_in_hours_and_days() -> None:
+    durations = [command._duration(minutes) for minutes in (0.5, 119.0, 150.0, 26351.3)]
+    assert durations == ["0.5 minutes", "119.0 minutes", "2.5 hours", "18.3 days"]
 
 
 @pytest.mark.parametrize(
