@@ -135,12 +135,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.text is None and not args.resume:
         raise InvalidRequestError("text", "say what to train on: a file, a folder, or python-docs")
 
+    from pygpt.train.processes import is_voice
     from pygpt.train.progress import ConsoleReporter, Reporter
     from pygpt.train.run import train
     from pygpt.train.stop import polite_signals
 
     reporter = Reporter() if args.quiet else ConsoleReporter()
-    with polite_signals(*() if args.quiet else (_stopping,)) as stop:
+    told = [_stopping] if is_voice() and not args.quiet else []
+    with polite_signals(*told) as stop:
         try:
             result = train(
                 args.text,
@@ -156,7 +158,9 @@ def _run(args: argparse.Namespace) -> int:
             if stop.signal is None or stop.asked:  # by Ctrl-C, the second time
                 raise
             return 128 + stop.signal
-    if args.json:
+    if not is_voice():
+        pass
+    elif args.json:
         _say(json.dumps({"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}))
     else:
         _say(str(args.output))

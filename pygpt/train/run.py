@@ -16,7 +16,7 @@ from pygpt.train import checkpoint
 from pygpt.train.config import TrainConfig
 from pygpt.train.data import PYTHON_DOCS, size_of, text_files
 from pygpt.train.initial import Start, fresh, imported, model_config, resumed
-from pygpt.train.optimizer import choose_device
+from pygpt.train.optimizer import check_precision, choose_device
 from pygpt.train.processes import Processes, joined
 from pygpt.train.progress import Reporter
 from pygpt.train.resume import Saved, changed, find, newest, restore
@@ -59,8 +59,10 @@ def train(
         OSError: something cannot be written; the checkpoints so far are on disk.
     """
     model_config(config, 1)  # what is impossible is told before anything is touched
+    device = choose_device(config.device)
+    check_precision(config.precision, device)
     with (
-        joined(choose_device(config.device)) as processes,
+        joined(device) as processes,
         _claimed(directory, processes, force=force, resume=resume),
     ):
         reporter = reporter if reporter and processes.is_first else Reporter()

@@ -23,7 +23,7 @@ from pygpt.train.data import window_starts, windows
 from pygpt.train.evaluation import evaluate
 from pygpt.train.metrics import Metrics
 from pygpt.train.not_finite import BadBatchError, NotFiniteError
-from pygpt.train.optimizer import choose_device, make_optimizer
+from pygpt.train.optimizer import check_precision, choose_device, make_optimizer
 from pygpt.train.processes import Processes
 from pygpt.train.progress import Evaluation, Reporter, Step
 from pygpt.train.schedule import learning_rate, progress
@@ -60,7 +60,7 @@ class Trainer:
 
     Raises:
         InvalidRequestError: the batch does not divide among the processes and parts, or there is no such
-            device.
+            device, or it has no such precision.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Trainer:
                 f"{config.accumulate} parts each",
             )
         self.device = choose_device(config.device)
+        check_precision(config.precision, self.device)
         self.model = model.to(self.device)
         self.optimizer = make_optimizer(self.model, config)
         self.state = State()

@@ -43,11 +43,12 @@ def start(processes: int, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def run(processes: int, *arguments: object) -> str:
+def run(processes: int, *arguments: object) -> tuple[str, str]:
+    """What it wrote to stdout and to stderr."""
     process = start(processes, *arguments)
     out, shown = process.communicate(timeout=300)
     assert process.returncode == 0, out + shown
-    return shown
+    return out, shown
 
 
 def losses(directory: Path) -> list[list[float]]:
@@ -61,7 +62,8 @@ def test_I8_one_process_goes_on_as_two_and_then_as_one_with_the_losses_of_one(
     tiny = replace(tiny, eval_interval=10, min_learning_rate=tiny.learning_rate)  # whatever the steps to come
     train(alphabet, one, replace(tiny, steps=30))
     train(alphabet, two, replace(tiny, steps=10))
-    shown = run(2, "--resume", "-o", two, "--steps=20", "--accumulate=2")
+    out, shown = run(2, "--resume", "-o", two, "--steps=20", "--accumulate=2")
+    assert out == f"{two}\n"
     assert shown.count("tokens to train on") == 1  # one voice
     assert "in 2 processes" in shown
     assert "goes on behind step 10" in shown

@@ -16,7 +16,7 @@ from pygpt.train import checkpoint
 from pygpt.train.config import TrainConfig
 from pygpt.train.data import load_text, split
 from pygpt.train.evaluation import evaluate
-from pygpt.train.optimizer import choose_device, make_optimizer
+from pygpt.train.optimizer import check_precision, choose_device, make_optimizer
 from pygpt.train.progress import Evaluation, Reporter, Step
 from pygpt.train.run import prepare, train
 
@@ -167,6 +167,21 @@ def test_evaluation_is_the_mean_over_full_windows() -> None:
     assert model.training
     with pytest.raises(InvalidRequestError, match="too few"):
         evaluate(model, ids[:5], 5)
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_the_text_is_read(
+    tmp_path: Path, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidRequestError, match="tf32 is for NVIDIA's GPUs") as caught:
+        train("missing.txt", tmp_path / "out", replace(tiny, precision="tf32"))
+    assert caught.value.param == "precision"
+    old_gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    for precision in ("tf32", "bf16"):
+        with pytest.raises(InvalidRequestError):
+            check_precision(precision, old_gpu)
+    check_precision("f32", old_gpu)
 
 
 def test_a_device_that_is_not_here_is_refused() -> None:
