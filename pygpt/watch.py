@@ -47,14 +47,11 @@ class Watcher:
             return False
         try:
             found = newest.name, newest.stat().st_mtime_ns
-        except FileNotFoundError:  # as below
-            return False
-        if found == self._exported:
-            return False
-        try:
+            if found == self._exported:
+                return False
             saved_steps.verify(newest)
             export(newest, self.target, dtype=self._dtype)
-        except ModelFileError:
+        except (ModelFileError, OSError):
             if newest.is_dir():
                 raise
             return False  # the run removed it meanwhile, since it has a newer one

@@ -119,6 +119,11 @@ def run(args: argparse.Namespace) -> int:
         if error.name not in ("torch", "safetensors"):
             raise
         raise MissingExtraError(f"training needs {error.name}: pip install 'pygpt[train]'") from error
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = " ".join(str(error).partition("\n\n")[0].split())  # what follows is for torch's own people
+        raise InvalidRequestError("compile", f"torch cannot compile here: {reason}; leave it out") from error
     except MemoryError as error:
         raise OutOfMemory("out of memory; try a smaller batch-size, context-length or d-model") from error
 
@@ -197,12 +202,13 @@ def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
     while state.step < 2 or step_s * (state.step - 1) < 1.0:
         trainer.train_step(0.0)
         step_s = (time.monotonic() - began_s) / (state.step - 1)
+    minutes = round(min(config.steps * step_s / 60, config.max_minutes or float("inf")), 1)
     report = {
         "schema": "pygpt.train-dry-run/1",
         "model": model,
         "tokens": config.steps * config.batch_size * config.context_length,
         "tokens_per_s": round(config.batch_size * config.context_length / step_s),
-        "minutes": round(min(config.steps * step_s / 60, config.max_minutes or float("inf")), 1),
+        "minutes": minutes,
         "memory_mib": _peak_memory_mib(trainer),
     }
     if args.json:
@@ -210,7 +216,7 @@ def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
     else:
         _say(
             f"{model}\n{config.steps:,} steps, {report['tokens']:,} tokens: about "
-            f"{_duration(report['minutes'])} at {report['tokens_per_s']:,} tokens/s, "
+            f"{_duration(minutes)} at {report['tokens_per_s']:,} tokens/s, "
             f"{report['memory_mib']:,} MiB. Nothing was written."
         )
     return 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pygpt.architecture import IMPLIED, Architecture, format_value
-from pygpt.checkpoints.base import Array, Imported, Options
+from pygpt.checkpoints.base import Array, Imported
 from pygpt.checkpoints.recognise import read
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.model import LAYER_NORM_EPSILON, Activation, Model, ModelConfig
@@ -98,9 +98,8 @@ def _found(config: TrainConfig, source: str) -> Imported:
         f"{source} holds no vocabulary; give its own: --tokenizer with a tokenizer.json, nanoGPT's meta.pkl, "
         "or the .txt that it was trained on",
     )
-    options = Options(
-        **named(config.tokenizer), n_head=config.init_n_head, attention_scale=config.init_attention_scale
-    )
+    scale = config.init_attention_scale
+    options = replace(named(config.tokenizer), n_head=config.init_n_head, attention_scale=scale)
     try:
         found = read(source, options)
     except InvalidRequestError as error:

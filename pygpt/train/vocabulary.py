@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tokenizers
@@ -34,20 +34,20 @@ def make_tokenizer(source: str, kind: str, vocab_size: int, progress: Progress) 
         return Tokenizer.from_characters(sorted(characters))
     if kind == "bpe":
         return learn_bpe(_told(source, progress), vocab_size)
-    given = vocabulary.given(Options(**named(kind)))
+    given = vocabulary.given(named(kind))
     if given is None:
         raise InvalidRequestError("tokenizer", f"{kind!r} is none; give chars, bpe or a file")
     return given
 
 
-def named(kind: str) -> Mapping[str, str]:
-    """What a path is to `Options`: a text whose characters it is, nanoGPT's meta.pkl, or a tokenizer."""
+def named(kind: str) -> Options:
+    """What a path is to an importer: a text whose characters it is, nanoGPT's meta.pkl, or a tokenizer."""
     if kind in VOCABULARIES:
-        return {}
+        return Options()
     path = Path(kind)
     if path.suffix.lower() in TEXT_SUFFIXES and path.name != "merges.txt":
-        return {"text": kind}
-    return {"meta": kind} if path.name == "meta.pkl" else {"tokenizer": kind}
+        return Options(text=kind)
+    return Options(meta=kind) if path.name == "meta.pkl" else Options(tokenizer=kind)
 
 
 def learn_bpe(texts: Iterator[str], vocab_size: int) -> Tokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -56,6 +57,24 @@ def test_a_run_that_takes_the_place_of_another_is_followed(tmp_path: Path) -> No
     save(tmp_path, 5, 2)
     assert watcher.update()
     assert watcher.step == 5
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), ModelFileError("a", "missing", "b")])
+def test_a_checkpoint_that_the_run_removes_meanwhile_is_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    watcher = Watcher(tmp_path, tmp_path / "newest.pygpt")
+    save(tmp_path, 10, 0)
+
+    def removed(directory: Path) -> None:
+        shutil.rmtree(directory)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_steps, "verify", removed)
+        assert not watcher.update()
+    save(tmp_path, 20, 1)
+    assert watcher.update()
 
 
 def test_a_damaged_checkpoint_is_told_and_the_file_stays(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from pygpt.cli import train as command
 from pygpt.cli.main import main
@@ -179,6 +181,19 @@ def test_without_torch_the_way_to_install_it_is_one_line(tmp_path: Path, alphabe
     result = subprocess.run(line, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr == "training needs torch: pip install 'pygpt[train]'\n"
+
+
+def test_without_a_compiler_the_way_out_is_one_line(
+    alphabet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=fail))
+    assert run(str(alphabet), "-o", str(tmp_path / "out"), "--compile") == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("compile: torch cannot compile here: ")
+    assert error.endswith("no compiler; leave it out")
 
 
 def test_help_needs_no_torch() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import pygpt
+from pygpt.checkpoints.base import Options
 from pygpt.cli.main import main
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.model import Model
@@ -183,7 +184,7 @@ def test_what_the_model_cannot_express_is_refused_by_name(
     config = replace(PRESETS["finetune"], init_from=str(tmp_path / "ckpt.pt"), tokenizer=vocabulary)
     from pygpt.train import initial
 
-    whole = initial.read(config.init_from, initial.Options(tokenizer=vocabulary))
+    whole = initial.read(config.init_from, Options(tokenizer=vocabulary))
     for name, value in (
         ("position", "rotary"), ("norm", "rms_norm"), ("gate", True), ("n_kv_head", 1), ("d_ff", 100),
         ("norm_epsilon", 1e-6),
