@@ -34,6 +34,7 @@ saves and stops, and so do SIGTERM and SIGUSR1; twice stops at once. docs/traini
 """
 _EPILOG = f"{EXIT_CODES}, 143 SIGTERM"
 _OF_THE_CHECKPOINT = {*SHAPE, "tokenizer", "vocab_size"} - {"context_length"}  # with --init-from
+_NO_MEMORY = "out of memory; try a smaller batch-size or --accumulate N, a smaller context-length or d-model"
 _SHORT_FLAGS = {"seed": ["-s"], "threads": ["-j"]}
 
 
@@ -120,12 +121,16 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise MissingExtraError(f"training needs {error.name}: pip install 'pygpt[train]'") from error
     except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's two
+            raise OutOfMemory(_NO_MEMORY) from error
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         reason = " ".join(str(error).partition("\n\n")[0].split())  # what follows is for torch's own people
         raise InvalidRequestError("compile", f"torch cannot compile here: {reason}; leave it out") from error
+    except OutOfMemory:  # a MemoryError that says more
+        raise
     except MemoryError as error:
-        raise OutOfMemory("out of memory; try a smaller batch-size, context-length or d-model") from error
+        raise OutOfMemory(_NO_MEMORY) from error
 
 
 def _run(args: argparse.Namespace) -> int:

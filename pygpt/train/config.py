@@ -71,6 +71,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, bound in _AT_LEAST.items():
             _require(name, getattr(self, name), lambda value, bound=bound: value >= bound, f">= {bound}")
+        _require("seed", self.seed, lambda value: value < 1 << 63, "below 2^63")
         for name in ("learning_rate", "grad_clip", "max_minutes"):
             _require(name, getattr(self, name), lambda value: value > 0, "> 0")
         for name in ("dropout", "attention_dropout", "beta1", "beta2"):

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from pygpt.errors import InvalidRequestError
+from pygpt._core.bench import available_memory
+from pygpt.errors import InvalidRequestError, OutOfMemory
 from pygpt.model import Block, Model
 from pygpt.tokenizer import Tokenizer
 from pygpt.train import checkpoint
@@ -174,6 +175,8 @@ def _corpus(text: str, start: Start, directory: Path, processes: Processes, repo
 
 def _cache(text: str, config: TrainConfig, directory: Path) -> Path | None:
     if config.cache is not None:
+        if Path(config.cache).is_file():
+            raise InvalidRequestError("cache", f"{config.cache} is a file; name a directory")
         return Path(config.cache)
     return directory / checkpoint.TOKENS if size_of(text) >= LARGE_BYTES else None
 
@@ -182,6 +185,7 @@ def _trainer(start: Start, corpus: Corpus, directory: Path, processes: Processes
     config = start.config
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    _check_memory(start)
     torch.manual_seed(config.seed)
     model: Model = start.model()
     if config.attention_dropout is not None:
@@ -189,6 +193,22 @@ def _trainer(start: Start, corpus: Corpus, directory: Path, processes: Processes
             if isinstance(block, Block):
                 block.attn.weight_dropout = config.attention_dropout
     return Trainer(model, corpus, config, directory, processes)
+
+
+def _check_memory(start: Start) -> None:
+    """Told here, and not by the system, which may end any process for it."""
+    with torch.device("meta"):
+        model = Model.from_config(model_config(start.config, start.n_vocab))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    needed, available = parameters * _BYTES_A_PARAMETER, available_memory()
+    if choose_device(start.config.device).type == "cpu" and needed > available:
+        raise OutOfMemory(
+            f"{parameters:,} parameters need {needed >> 20:,} MiB to be trained, and {available >> 20:,} MiB "
+            "are free; try a smaller d-model, n-layers or vocab-size"
+        )
+
+
+_BYTES_A_PARAMETER = 16  # the weight, its gradient and AdamW's two means, all f32
 
 
 @contextmanager

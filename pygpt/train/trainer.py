@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +287,12 @@ class Trainer:
         self.model.load_state_dict(kept.state_dict())
         best_step, best_loss = checkpoint.kept(self.directory) or (state.best_step, state.best_loss)
         if not stopped:
-            best_loss = evaluate(self.model, self.corpus.validation, self.config.context_length)
+            best_loss = evaluate(
+                self.model,
+                self.corpus.validation,
+                self.config.context_length,
+                progress=partial(reporter.preparing, "measuring what was kept on all of the validation text"),
+            )
         self._save_record("stopped" if stopped else "done", best_step, best_loss)
         metrics.close()
         end = "stopped" if stopped else "no better loss any more" if self._is_out_of_patience() else "done"

@@ -141,13 +141,16 @@ def test_wrong_arguments_end_with_2_and_one_line(
         (["--vocab-size=300"], "vocab_size: is for --tokenizer bpe"),
         (["--accumulate=5"], "accumulate: 5 does not divide a batch_size of 12"),
         (["--tokenizer=missing.json"], "missing.json' cannot be read"),
+        (["--cache={text}"], "cache: {text} is a file"),
+        (["--precision=tf32", "--device=cpu"], "precision: tf32 is for NVIDIA's GPUs"),
     ],
 )
 def test_flags_that_cannot_be_used_are_refused_and_nothing_is_made(
     alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
+    flags = [flag.format(text=alphabet) for flag in flags]
     assert main(["train", str(alphabet), "-o", str(tmp_path / "out"), *flags]) in (2, 3)
-    assert message in capfd.readouterr().err
+    assert message.format(text=alphabet) in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -194,6 +197,33 @@ def test_without_a_compiler_the_way_out_is_one_line(
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("compile: torch cannot compile here: ")
     assert error.endswith("no compiler; leave it out")
+
+
+def test_a_model_that_memory_does_not_hold_is_refused_before_it_is_made(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(alphabet), "-o", str(tmp_path / "out"), "--device=cpu", "--d-model=400000"]
+    assert main(arguments) == 4
+    assert "MiB to be trained" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_that_runs_out_is_exit_code_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pygpt.train.run.train", fail)
+    assert main(["train", "text.txt", "-o", str(tmp_path / "out")]) == 4
+    assert "out of memory; try a smaller batch-size" in capfd.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:
