@@ -168,12 +168,9 @@ def _run(args: argparse.Namespace) -> int:
             if stop.signal is None or stop.asked:  # by Ctrl-C, the second time
                 raise
             return 128 + stop.signal
-    if not is_voice():
-        pass
-    elif args.json:
-        _say(json.dumps({"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}))
-    else:
-        _say(str(args.output))
+    if is_voice():
+        report = {"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}
+        _say(json.dumps(report) if args.json else str(args.output))
     return 128 + stop.signal if result.stopped and stop.signal else 0
 
 

@@ -76,8 +76,7 @@ def imported(config: TrainConfig) -> Start:
         InvalidRequestError: it holds no vocabulary and none is given, or `Model` cannot have its shape.
     """
     assert config.init_from is not None
-    found = _found(config, config.init_from)
-    assert found.tokenizer is not None
+    found, tokenizer = _found(config, config.init_from)
     a = found.architecture
     _refuse_foreign(a, config.init_from)
     biased = a.qkv_bias or a.proj_bias or a.mlp_bias or a.norm_bias or a.head_bias
@@ -88,11 +87,11 @@ def imported(config: TrainConfig) -> Start:
     )  # fmt: skip
     fitting = Model.from_config(model_config(config, a.padded_vocab_size))
     weights = _weights(found, {name: tensor.shape for name, tensor in fitting.state_dict().items()})
-    return Start(config, found.tokenizer, a.padded_vocab_size, weights)
+    return Start(config, tokenizer, a.padded_vocab_size, weights)
 
 
-def _found(config: TrainConfig, source: str) -> Imported:
-    """The checkpoint as export reads it, with a vocabulary. Errors name the flags of `pygpt train`."""
+def _found(config: TrainConfig, source: str) -> tuple[Imported, Tokenizer]:
+    """The checkpoint as export reads it, and its vocabulary. Errors name the flags of `pygpt train`."""
     missing = InvalidRequestError(
         "tokenizer",
         f"{source} holds no vocabulary; give its own: --tokenizer with a tokenizer.json, nanoGPT's meta.pkl, "
@@ -110,7 +109,7 @@ def _found(config: TrainConfig, source: str) -> Imported:
         raise
     if found.tokenizer is None:
         raise missing
-    return found
+    return found, found.tokenizer
 
 
 def _refuse_foreign(a: Architecture, name: str) -> None:
