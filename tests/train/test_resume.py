@@ -401,7 +401,7 @@ def test_I17_a_compiled_model_goes_on_to_the_same_bits(
     train(alphabet, tmp_path / "whole", config)
     crash(alphabet, tmp_path / "cut", config, 31)
     train(None, tmp_path / "cut", config, resume=True)
-    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
     pygpt.export(tmp_path / "cut", tmp_path / "model.pygpt")  # its names are not the wrapper's
 
 
