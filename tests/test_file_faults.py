@@ -178,7 +178,7 @@ class Written:
         return bytes(content)
 
     def left_by_a_power_cut(self) -> set[bytes]:
-        """With none of the writes since, all, the first or last alone, all but the first, half of the last."""
+        """With none of the writes since, all, one end of them alone, all but the first, half of the last."""
         w = self.since
         halves = [*w[:-1], *((offset, data[: len(data) // 2]) for offset, data in w[-1:])]
         return {self.after(some) for some in ([], w, w[:1], w[-1:], w[1:], halves)}

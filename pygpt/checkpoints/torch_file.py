@@ -34,10 +34,7 @@ class Inert:
         return super().__new__(cls)
 
 
-_SAFE_TORCH = (
-    2,
-    10,
-)  # the first whose weights_only holds what it promises, as far as is known: CVE-2026-24747
+_SAFE_TORCH = (2, 10)  # the first without CVE-2026-24747
 
 _REFUSED = (
     "is refused: it holds more than tensors and plain values, and loading it would run its code ({reason}). "
@@ -84,8 +81,8 @@ def _warn_of_old_torch(version: str) -> None:
     found = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if found < _SAFE_TORCH:
         warnings.warn(
-            f"torch {version} has CVE-2026-24747: a crafted .pt file may corrupt memory even with weights_only. "
-            "Export only checkpoints that you trust, or update torch to 2.10 or later",
+            f"torch {version} has CVE-2026-24747: a crafted .pt file may corrupt memory even with "
+            "weights_only. Export only checkpoints that you trust, or update torch to 2.10 or later",
             stacklevel=3,
         )
 
