@@ -7,7 +7,7 @@
 
 #include "base/half.h"
 #include "formats/panel.h"
-#include "kernels/cpu/isa/f16c.h"
+#include "kernels/cpu/f16c.h"
 
 namespace pygpt {
 namespace {
