@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import threading
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,12 +19,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from pygpt import _core
 from pygpt.completion import Completion, TextPiece
 from pygpt.deadline import Deadline
-from pygpt.stream import read
+from pygpt.errors import Cancelled
+from pygpt.stream import CLOSED_ELSEWHERE, read
 
 if TYPE_CHECKING:
     from pygpt.transcript import Transcript
 
-PAUSE_S = 0.002  # between two looks at what streams; an end is looked at as soon as it rings
+# Between two looks at what streams: 2 ms for each that has news, at most a frame of a screen. A look costs
+# the loop some 50 us a stream, and on few cores the engine waits meanwhile. First pieces and ends wait for no
+# pause.
+PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.016
 LONG_PROMPT = 10_000  # characters or ids: encoding more would hold up the loop, so a thread does it
 
 Built: TypeAlias = "tuple[list[_core.Request], list[Transcript]]"
@@ -89,11 +94,13 @@ class Desk:
             self._pause.cancel()
 
     def _look(self) -> None:
-        for number in self._bell.take():
+        numbers = self._bell.take()
+        for number in numbers:
             if number in self._news:
                 self._news[number].set()
         if self._pause is None:
-            self._pause = self.loop.call_later(PAUSE_S, self._resume)
+            pause_s = min(PAUSE_S * max(1, len(numbers)), LONGEST_PAUSE_S)
+            self._pause = self.loop.call_later(pause_s, self._resume)
 
     def _resume(self) -> None:
         self._pause = None
@@ -173,7 +180,8 @@ class AsyncTextStream(AsyncIterator[TextPiece]):
     """Pieces of one or more samples as they come, for `async for`.
 
     The generation begins with the first piece that is waited for. Leaving the loop, closing or losing the
-    stream, or cancelling the task that waits, cancels it. Any thread may close it.
+    stream, or cancelling the task that waits, cancels it. Any thread may close it; a task that reads it then
+    gets Cancelled, once.
     """
 
     def __init__(self, board: Switchboard, build: Build, size: int, deadline: Deadline) -> None:
@@ -185,13 +193,14 @@ class AsyncTextStream(AsyncIterator[TextPiece]):
         self._transcripts: list[Transcript] = []
         self._pieces: deque[TextPiece] = deque()
         self._closed = False
+        self._closer: int | None = None
 
     def __aiter__(self) -> AsyncTextStream:
         return self
 
     async def __anext__(self) -> TextPiece:
         try:
-            while not self._pieces:
+            while self._closed or not self._pieces:
                 await self._advance()
             return self._pieces.popleft()
         except BaseException:
@@ -200,7 +209,10 @@ class AsyncTextStream(AsyncIterator[TextPiece]):
 
     async def _advance(self) -> None:
         if self._closed:
-            raise StopAsyncIteration
+            closer, self._closer = self._closer, None
+            if closer in (None, _who()):
+                raise StopAsyncIteration
+            raise Cancelled(CLOSED_ELSEWHERE)
         if self._call is None:
             requests, self._transcripts = await _built(self._build, self._size)
             self._call = _Call(self._board, requests, self._deadline)
@@ -212,6 +224,7 @@ class AsyncTextStream(AsyncIterator[TextPiece]):
     def close(self) -> None:
         """Cancel what still runs and free its place. Harmless when called again."""
         if not self._closed:
+            self._closer = _who()
             self._closed = True
             if self._call is not None:
                 self._call.close_soon()
@@ -219,6 +232,7 @@ class AsyncTextStream(AsyncIterator[TextPiece]):
     async def aclose(self) -> None:
         """`close` in the loop; its descriptor is free when this returns."""
         if self._call is not None and self._call.is_here():
+            self._closer = self._closer if self._closed else _who()
             self._closed = True
             self._call.close()
         self.close()
@@ -233,6 +247,15 @@ class AsyncTextStream(AsyncIterator[TextPiece]):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _who() -> int:
+    """A number for the task that runs, or outside of tasks for the thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop
+        task = None
+    return threading.get_ident() if task is None else id(task)  # not the task: it may hold the stream
 
 
 async def _built(build: Build, size: int) -> Built:

@@ -70,7 +70,7 @@ class OverloadedError(Error):
 
 
 class Cancelled(Error):
-    """The request was cancelled before it was done."""
+    """A stream was closed before its end, by another thread or task than the one that reads it."""
 
 
 class DeadlineExceeded(Error, TimeoutError):

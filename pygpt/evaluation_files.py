@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,13 @@ def token_ids_of(path: Path, tokenizer: Tokenizer | None) -> tuple[list[NDArray[
     `pygpt train` reads it.
 
     Raises:
-        InvalidRequestError: the file is missing, empty, or not what its name says, or the model has no
-            tokenizer.
+        InvalidRequestError: the file is missing, empty, no regular file, or not what its name says, or the
+            model has no tokenizer.
     """
     try:
+        # A device may never end, a pipe may never begin.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidRequestError("FILE", f"{path} is no regular file: write the text to one")
         if path.suffix == ".bin":
             return [_shard(path)], False
         content = path.read_bytes()

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pygpt.errors import EngineClosedError, NumericalError
+from pygpt.errors import EngineClosedError, InvalidRequestError, NumericalError
 from pygpt.kinds import Choice, Flag, checked_int
 from pygpt.params import SamplingParams
 from pygpt.requests import Facts, Prompt, Prompts, build, listed
@@ -63,8 +63,10 @@ class Inside(ABC):
             InvalidRequestError: there is no such layer.
             ContextLengthError, OutOfMemory, NumericalError: see `hidden_states`.
         """
-        last = self._facts.config["n_layer"] - 1
-        return self._shown([prompt], "attention", layer=checked_int("layer", layer, 0, last))[0]
+        n_layer = self._facts.config["n_layer"]
+        if n_layer == 0:
+            raise InvalidRequestError("layer", "this model has no layers, and so no attention")
+        return self._shown([prompt], "attention", layer=checked_int("layer", layer, 0, n_layer - 1))[0]
 
     def embed(
         self,

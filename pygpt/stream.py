@@ -6,14 +6,18 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from pygpt.completion import TextPiece
 from pygpt.deadline import Deadline
+from pygpt.errors import Cancelled
 from pygpt.transcript import Transcript
 
 if TYPE_CHECKING:
     from pygpt import _core
+
+
+CLOSED_ELSEWHERE = "the stream was closed by another thread or task before its end"
 
 
 class Poll(Protocol):
@@ -24,7 +28,8 @@ class TextStream(Iterator[TextPiece]):
     """Pieces of one or more samples as they come. It runs already; leaving it, closing it or losing it
     cancels.
 
-    Any thread may close it; threads that share one take turns.
+    Any thread may close it; threads that share one take turns. Who reads a stream that another thread closes
+    before its end gets Cancelled, once, in place of what would look like a short text.
     """
 
     def __init__(
@@ -36,18 +41,19 @@ class TextStream(Iterator[TextPiece]):
         self._deadline = deadline
         self._pieces: deque[TextPiece] = deque()
         self._closed = False
+        self._closer: int | None = None  # the thread
         self._turn = threading.Lock()
 
     def __next__(self) -> TextPiece:
         with self._turn:
             try:
-                while not self._pieces:
-                    if self._closed:
-                        raise StopIteration
+                while not (self._pieces or self._closed):
                     if all(each.finished for each in self._transcripts):
                         self._deadline.check(self._transcripts)
                         raise StopIteration
                     self._pieces.extend(read(self._poll(self._ticket), self._ticket, self._transcripts))
+                if self._closed:
+                    self._end()
                 return self._pieces.popleft()
             except BaseException:
                 self.close()
@@ -56,8 +62,15 @@ class TextStream(Iterator[TextPiece]):
     def close(self) -> None:
         """Cancel what still runs and free its place. Harmless when called again."""
         if not self._closed:
+            self._closer = threading.get_ident()
             self._closed = True
             self._ticket.cancel()
+
+    def _end(self) -> NoReturn:
+        closer, self._closer = self._closer, None
+        if closer in (None, threading.get_ident()):
+            raise StopIteration
+        raise Cancelled(CLOSED_ELSEWHERE)
 
     def __enter__(self) -> TextStream:
         return self

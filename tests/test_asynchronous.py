@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 import pytest
 
 import pygpt
-from pygpt import DeadlineExceeded, Engine, EngineClosedError, InvalidRequestError, OverloadedError
+from pygpt import (
+    Cancelled,
+    DeadlineExceeded,
+    Engine,
+    EngineClosedError,
+    InvalidRequestError,
+    OverloadedError,
+)
 from pygpt.asynchronous import LONG_PROMPT
 
 LONG = 10**9  # tokens: an answer that nobody waits for
@@ -238,8 +245,27 @@ def test_another_thread_may_close_a_stream(engine: Engine) -> None:
         stream = engine.astream("a", max_tokens=LONG)
         await anext(stream)
         threading.Timer(0.05, stream.close).start()
-        assert len(await text_of(stream)) >= 0  # it ends
+        with pytest.raises(Cancelled, match="closed by another thread or task"):
+            await text_of(stream)
+        assert await text_of(stream) == ""  # it is told once
         await asyncio.sleep(0.05)
+        await idle(engine)
+
+    run(work())
+
+
+def test_another_task_may_close_a_stream(engine: Engine) -> None:
+    async def work() -> None:
+        stream = engine.astream("a", max_tokens=LONG)
+        reader = asyncio.create_task(text_of(stream))
+        await asyncio.sleep(0.02)
+        await stream.aclose()
+        with pytest.raises(Cancelled):
+            await reader
+        short = engine.astream("a", max_tokens=3)
+        await text_of(short)
+        await asyncio.create_task(short.aclose())
+        assert await text_of(short) == ""  # it was whole
         await idle(engine)
 
     run(work())

@@ -18,7 +18,7 @@ import small_models
 from own_process import WATCHDOG_S, in_process
 
 import pygpt
-from pygpt import DeviceError, Engine, EngineClosedError, InvalidRequestError
+from pygpt import Cancelled, DeviceError, Engine, EngineClosedError, InvalidRequestError
 
 LONG = 10**9  # tokens: an answer that nobody waits for
 
@@ -52,6 +52,22 @@ def test_C19_a_stream_that_is_left_frees_its_place(engine: Engine, leave: str) -
             with pytest.raises(ZeroDivisionError):
                 any(1 / 0 for _ in stream)
         del stream
+    free_places(engine)
+
+
+def test_C19_who_reads_a_stream_that_another_thread_closes_is_told(engine: Engine) -> None:
+    stream = engine.stream("a", max_tokens=LONG)
+    next(stream)
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(list, stream)
+        stream.close()
+        with pytest.raises(Cancelled, match="closed by another thread or task"):
+            reader.result(60)
+    assert list(stream) == []  # told once
+    whole = engine.stream("a", max_tokens=3)
+    assert len(list(whole)) >= 1
+    threading.Thread(target=whole.close).start()
+    assert list(whole) == []
     free_places(engine)
 
 

@@ -1,4 +1,5 @@
-"""A disk that fails, or a kill, at each system call of the real writer: the old file or the new one."""
+"""A disk that fails, a kill or a power cut at each system call of the real writer: the old file or the new
+one."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +161,84 @@ def test_B3_a_kill_at_any_call_of_the_writer_leaves_the_old_file_or_the_new_one(
     export(target)  # and the next one sweeps what they left
     assert target.read_bytes() == new
     assert sorted(os.listdir(target.parent)) == ["model.pygpt", "new"]
+
+
+@dataclass
+class Written:
+    """What is known of a file's bytes: those that a power cut leaves for certain, and the writes since."""
+
+    synced: bytes = b""
+    since: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def after(self, writes: Sequence[tuple[int, bytes]]) -> bytes:
+        content = bytearray(self.synced)
+        for offset, data in writes:
+            content.extend(bytes(max(0, offset + len(data) - len(content))))
+            content[offset : offset + len(data)] = data
+        return bytes(content)
+
+    def left_by_a_power_cut(self) -> set[bytes]:
+        """With none of the writes since, all, one end of them alone, all but the first, half of the last."""
+        w = self.since
+        halves = [*w[:-1], *((offset, data[: len(data) // 2]) for offset, data in w[-1:])]
+        return {self.after(some) for some in ([], w, w[:1], w[-1:], w[1:], halves)}
+
+
+def recorded(target: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The calls of an export that a power cut could come between, in their order."""
+    trace: list[tuple[Any, ...]] = []
+
+    def write(real: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        place, count = os.lseek(args[0], 0, os.SEEK_CUR), real()
+        trace.append(("write", os.fstat(args[0]).st_ino, place, bytes(args[1])[:count]))
+        return count
+
+    def fsync(real: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        trace.append(("fsync", os.fstat(args[0]).st_ino))
+        return real()
+
+    def replace(real: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        trace.append(("replace", os.stat(args[0]).st_ino))
+        return real()
+
+    with monkeypatch.context() as patch:
+        for name, hook in (("write", write), ("fsync", fsync), ("replace", replace)):
+            patch.setattr(os, name, hooked(name, hook))
+        export(target)
+    return trace
+
+
+def targets_left_by_a_power_cut(trace: Sequence[tuple[Any, ...]], directory: int) -> list[set[bytes]]:
+    """What may stand at the target after a cut behind each call. The disk keeps what was synced, and of the
+    rest what it likes, in any order: a rename may last before the bytes that were written before it."""
+    files: dict[int, Written] = defaultdict(Written)
+    names: list[int | None] = [None]  # that the target may have: files by inode, None for the old one
+    found = []
+    for what, inode, *rest in trace:
+        if what == "write":
+            files[inode].since.append((rest[0], rest[1]))
+        elif what == "replace":
+            names.append(inode)
+        elif inode == directory:
+            names = names[-1:]
+        else:
+            files[inode] = Written(files[inode].after(files[inode].since))
+        left = [{OLD} if name is None else files[name].left_by_a_power_cut() for name in names]
+        found.append(set().union(*left))
+    return found
+
+
+def test_B4_a_power_cut_at_any_moment_leaves_the_old_file_or_the_new_one(
+    target: Path, new: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = recorded(target, monkeypatch)
+    directory = target.parent.stat().st_ino
+    found = targets_left_by_a_power_cut(trace, directory)
+    assert len(found) >= 10
+    assert set().union(*found) == {OLD, new}
+    assert found[-1] == {new}  # what export has called done stays
+    # The model of the disk is one: without the file's fsync, or without the directory's, it finds the fault.
+    careless = [call for call in trace if call[0] != "fsync" or call[1] == directory]
+    assert set().union(*targets_left_by_a_power_cut(careless, directory)) > {OLD, new}
+    forgetful = [call for call in trace if call[:2] != ("fsync", directory)]
+    assert targets_left_by_a_power_cut(forgetful, directory)[-1] == {OLD, new}

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 CSRC, PYGPT = ROOT / "csrc", ROOT / "pygpt"
 
 LAYERS = ("base", "formats", "sampling", "kernels", "model", "backend", "engine", "bindings")
+INTRINSICS = {"immintrin.h", "arm_neon.h"}
 GENERATED = {"isa_list.h"}  # by CMake, of the names of the ISAs
 
 MAY_IMPORT_TORCH = ("model.py", "train/", "checkpoints/")
@@ -74,12 +75,12 @@ def test_kernels_know_neither_threads_nor_containers() -> None:
     """select.cpp and its header choose among kernels; they are none."""
     for file in (CSRC / "kernels").rglob("*"):
         if file.is_file() and file.stem != "select":
-            assert set(includes(file, "<>")) <= {"cstddef", "cstdint", "immintrin.h", "arm_neon.h"}, file
+            assert set(includes(file, "<>")) <= {"cstddef", "cstdint", "cpuid.h", *INTRINSICS}, file
 
 
 def test_intrinsics_are_in_the_headers_of_the_isas_only() -> None:
     for file in cpp_files():
-        if "immintrin.h" in includes(file, "<>"):
+        if INTRINSICS.intersection(includes(file, "<>")):
             assert file.parent == CSRC / "kernels" / "cpu" / "isa", file
 
 

@@ -1,9 +1,11 @@
-"""Engines and processes: fork, spawn, exits, interpreters (rows E7, E8, E10, E11)."""
+"""Engines and processes: fork, spawn, exits, interpreters (rows E7, E8, E10 to E12)."""
 
 from __future__ import annotations
 
 import multiprocessing
 import operator
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -106,3 +108,28 @@ def test_E11_a_process_ends_whatever_is_still_open(small_model: Path, code: str)
         assert (done.returncode, done.stdout) == (3, "")
         assert "Traceback" not in done.stderr
         assert "terminate" not in done.stderr
+
+
+@pytest.mark.parametrize("first", ["", "import pygpt._core"])
+def test_E12_a_sub_interpreter_is_refused(first: str) -> None:
+    code = f"""
+try:
+    import _interpreters as interpreters  # from Python 3.13 on
+except ModuleNotFoundError:
+    import _xxsubinterpreters as interpreters
+{first}
+own = '''
+try:
+    import pygpt
+    pygpt.Engine
+except ImportError as error:
+    print(error, flush=True)
+'''
+getattr(interpreters, "exec", getattr(interpreters, "run_string", None))(interpreters.create(), own)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=WATCHDOG_S, check=False
+    )
+    assert "main interpreter alone" in done.stdout, done.stderr
+    assert "use a thread or a process" in done.stdout
+    assert done.returncode == 0

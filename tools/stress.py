@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -37,7 +35,6 @@ THREADS, TASKS = 16, 200
 LONGEST = 40  # tokens
 CANCELLED = 0.2  # of the requests
 PROMPTS = 50
-_M_ARENA_MAX = -8  # glibc, malloc.h
 
 
 @dataclass
@@ -147,29 +144,32 @@ def note(
     tally.count(what)
 
 
-def threads_for_storms() -> ThreadPoolExecutor:
-    """The same threads for all storms, and of malloc one arena: glibc's many fill up over tens of thousands
-    of requests, which would look like memory that is lost."""
-    with contextlib.suppress(OSError, AttributeError):  # another libc has no arenas
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-    return ThreadPoolExecutor(THREADS + 1)
-
-
 def storm(work: Work, tally: Tally, pool: ThreadPoolExecutor, first: int, count: int) -> None:
-    """Run `count` requests, half from threads and half from a loop, at the same time."""
+    """Run `count` requests, half from the pool and half from a loop in this thread, at the same time."""
+    seeds = iter(range(first, first + count // 2))
 
-    async def tasks() -> None:
-        gate = asyncio.Semaphore(TASKS)
+    async def client() -> None:
+        for seed in seeds:  # shared: each takes the next
+            await in_task(work, tally, seed)
 
-        async def one(seed: int) -> None:
-            async with gate:
-                await in_task(work, tally, seed)
+    async def clients() -> None:
+        await asyncio.gather(*(client() for _ in range(TASKS)))
 
-        await asyncio.gather(*(one(seed) for seed in range(first, first + count // 2)))
+    left = iter(range(first + count // 2, first + count))
+    lock = threading.Lock()
 
-    loop = pool.submit(lambda: asyncio.run(tasks()))
-    list(pool.map(lambda seed: in_thread(work, tally, seed), range(first + count // 2, first + count)))
-    loop.result()
+    def thread() -> None:
+        while True:
+            with lock:
+                seed = next(left, None)
+            if seed is None:
+                return
+            in_thread(work, tally, seed)
+
+    threads = [pool.submit(thread) for _ in range(THREADS)]
+    asyncio.run(clients())
+    for each in threads:
+        each.result()
 
 
 def held() -> tuple[int, int, int]:
@@ -183,7 +183,7 @@ def held() -> tuple[int, int, int]:
 def stress(model: Path, requests: int) -> dict[str, Any]:
     """All requests in ten equal parts; memory after the first and after the last."""
     tally = Tally()
-    with threads_for_storms() as pool, pygpt.Engine(model) as engine:
+    with ThreadPoolExecutor(THREADS) as pool, pygpt.Engine(model) as engine:
         work = prepare(engine)
         start, parts = time.monotonic(), []
         for part in range(10):

@@ -6,7 +6,7 @@
 #include "bindings/errors.h"
 #include "kernels/cpu/select.h"
 
-PYBIND11_MODULE(_core, module) {
+PYBIND11_MODULE(_core_of_main, module) {
   using namespace pygpt;
   module.doc() = "The C++ core of pygpt.";
   module.attr("__version__") = PYGPT_VERSION;
@@ -23,4 +23,14 @@ PYBIND11_MODULE(_core, module) {
   bind_testing(testing);
   auto bench = module.def_submodule("bench", "Probes of what this machine can do at most.");
   bind_bench(bench);
+}
+
+/// Before anything of pybind11 runs: in a sub-interpreter of Python 3.11 that would wait for ever, in
+/// PyGILState_Ensure, for a lock that its own thread holds.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return PyInit__core_of_main();
+  PyErr_SetString(
+      PyExc_ImportError,
+      "pygpt works in the main interpreter alone, and this is a sub-interpreter: use a thread or a process");
+  return nullptr;
 }

@@ -150,8 +150,8 @@ void Engine::check_request(Request& request) const {
         " tokens, the context ", limits_.context_length);
   request.n_keep = std::clamp<int64_t>(request.n_keep, 0, limits_.context_length - 1);
   std::ranges::sort(sampling.allowed_token_ids);
-  sampling.allowed_token_ids.erase(std::ranges::unique(sampling.allowed_token_ids).begin(),
-                                   sampling.allowed_token_ids.end());
+  auto& allowed = sampling.allowed_token_ids;
+  allowed.erase(std::unique(allowed.begin(), allowed.end()), allowed.end());  // clang 14 cannot: std::ranges::unique
 }
 
 /// Counted from the submit on and not from when the engine's thread sees them, so that the bound is exact.

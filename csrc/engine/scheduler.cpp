@@ -125,12 +125,15 @@ void Scheduler::sort_readers() {
   for (int32_t place = 0; place < std::ssize(running_); ++place) {
     if (running_[static_cast<size_t>(place)]->rows_waiting() > 1) readers_.push_back(place);
   }
-  const auto anew = std::ranges::stable_partition(
-      readers_, [&](int32_t place) { return !running_[static_cast<size_t>(place)]->reads_anew(); });
-  if (anew.empty()) return;
+  // Not std::ranges: of its subranges clang 14 and 15 make nothing with this library.
+  const auto anew = std::stable_partition(readers_.begin(), readers_.end(), [&](int32_t place) {
+    return !running_[static_cast<size_t>(place)]->reads_anew();
+  });
+  const auto end = readers_.end();
+  if (anew == end) return;
   ++turn_;
-  std::ranges::rotate(anew, anew.begin() + static_cast<ptrdiff_t>(turn_ / 2 % anew.size()));
-  if (turn_ % 2 == 0) std::ranges::rotate(readers_, anew.begin());
+  std::rotate(anew, anew + static_cast<ptrdiff_t>(turn_ / 2 % static_cast<uint64_t>(end - anew)), end);
+  if (turn_ % 2 == 0) std::rotate(readers_.begin(), anew, end);
 }
 
 /// Appends up to `count` of the next rows of the sequence at `place`; how many it were.

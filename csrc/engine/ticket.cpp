@@ -130,9 +130,10 @@ void Ticket::publish(Event&& event) {
 /// With the mutex held: what is listed stays so until it is taken.
 void Ticket::ring(bool ended) noexcept {
   if (waiting_.until_done && running_ > 0) return;
-  if (listed_ && !ended) return;
-  waiting_.bell->list(waiting_.id, ended, !listed_);
-  listed_ = true;
+  const bool urgent = ended || !heard_of_;  // people wait for the first word, and for the last
+  if (listed_ && !urgent) return;
+  waiting_.bell->list(waiting_.id, urgent, !listed_);
+  listed_ = heard_of_ = true;
 }
 
 }  // namespace pygpt

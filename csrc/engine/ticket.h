@@ -68,7 +68,8 @@ class Ticket {
   std::vector<bool> fresh_;     // by request: pending_ holds something
   size_t running_;
   bool any_fresh_ = false;
-  bool listed_ = false;  // by the bell, since the last take
+  bool listed_ = false;    // by the bell, since the last take
+  bool heard_of_ = false;  // listed at least once
   Clock::time_point next_wake_{};
 
   std::vector<Event> take();

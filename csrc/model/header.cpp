@@ -78,12 +78,12 @@ class Lines {
   int64_t number_ = 0;
 };
 
-Words split(std::string_view line) {
-  Words words;
+void split(std::string_view line, Words& words) {
+  words.clear();
   while (true) {
     const size_t space = line.find(' ');
     words.push_back(line.substr(0, space));
-    if (space == std::string_view::npos) return words;
+    if (space == std::string_view::npos) return;
     line.remove_prefix(space + 1);
   }
 }
@@ -125,15 +125,15 @@ class HeaderReader {
   void check_first_line() {
     const std::string_view line = lines_.next();
     if (line == kFirstLine) return;
-    const Words words = split(line);
-    const auto version = words.size() == 2 ? parse_integer(words[1]) : std::nullopt;
-    if (words[0] != "pygpt" || !version) lines_.refuse("invalid_header", "the first line must be \"pygpt 1\"");
+    split(line, words_);
+    const auto version = words_.size() == 2 ? parse_integer(words_[1]) : std::nullopt;
+    if (words_[0] != "pygpt" || !version) lines_.refuse("invalid_header", "the first line must be \"pygpt 1\"");
     lines_.refuse("unsupported_version",
                   join("the file has version ", *version, ", this library reads version 1: re-export the model"));
   }
 
   void advance() {
-    words_ = split(lines_.next());
+    split(lines_.next(), words_);
     if (std::ranges::find(kGroups, words_[0]) == kGroups.end()) refuse_line("unknown to version 1");
   }
 
@@ -207,6 +207,11 @@ class HeaderReader {
       advance();
     }
     if (words_[0] != "end") refuse_line("misplaced");
+    // A layer has several tensors. So what a file makes us do is bounded by its size, not by what it claims.
+    if (header_.config.n_layer > std::ssize(header_.tensors)) {
+      refuse_tensors(first_line, join("n_layer is ", header_.config.n_layer, ", and there are ", header_.tensors.size(),
+                                      " tensors in all"));
+    }
     const auto specs = tensor_specs(header_.config);
     check_names(specs, first_line);
     for (size_t i = 0; i < specs.size(); ++i) check_tensor(specs[i], header_.tensors[i]);
@@ -232,10 +237,10 @@ class HeaderReader {
     const bool same = std::ranges::equal(
         specs, tensors, [](const auto& spec, const auto& tensor) { return spec.name == tensor.spec.name; });
     if (same) return;
-    std::vector<std::string> wanted;
-    std::vector<std::string> found;
-    for (const auto& spec : specs) wanted.push_back(spec.name);
-    for (const auto& tensor : tensors) found.push_back(tensor.spec.name);
+    std::vector<std::string_view> wanted;
+    std::vector<std::string_view> found;
+    for (const auto& spec : specs) wanted.emplace_back(spec.name);
+    for (const auto& tensor : tensors) found.emplace_back(tensor.spec.name);
     std::ranges::sort(wanted);
     std::ranges::sort(found);
     const std::string missing = names_not_in(wanted, found);
@@ -245,15 +250,19 @@ class HeaderReader {
             ? "the tensors are repeated or out of order"
             : join("the config implies other tensors; missing: ", missing.empty() ? "none" : missing,
                    "; unexpected: ", unexpected.empty() ? "none" : unexpected);
+    refuse_tensors(offset, message);
+  }
+
+  [[noreturn]] static void refuse_tensors(int64_t offset, const std::string& message) {
     throw ModelFileError("tensor_set", "tensors", offset, message);
   }
 
   /// The first five names of `a` that `b` lacks, and how many there are. Both are sorted.
-  static std::string names_not_in(const std::vector<std::string>& a, const std::vector<std::string>& b) {
-    std::vector<std::string> rest;
+  static std::string names_not_in(const std::vector<std::string_view>& a, const std::vector<std::string_view>& b) {
+    std::vector<std::string_view> rest;
     std::ranges::set_difference(a, b, std::back_inserter(rest));
     std::string text;
-    for (size_t i = 0; i < std::min<size_t>(rest.size(), 5); ++i) text += (i ? ", " : "") + rest[i];
+    for (size_t i = 0; i < std::min<size_t>(rest.size(), 5); ++i) text += join(i ? ", " : "", rest[i]);
     if (rest.size() > 5) text += join(", ... (", rest.size(), " in all)");
     return text;
   }

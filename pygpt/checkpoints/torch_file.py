@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Inert:
         return super().__new__(cls)
 
 
+_SAFE_TORCH = (2, 10)  # the first without CVE-2026-24747
+
 _REFUSED = (
     "is refused: it holds more than tensors and plain values, and loading it would run its code ({reason}). "
     "Save the weights alone, with torch.save(model.state_dict(), 'model.pt'), and export that"
@@ -58,6 +61,7 @@ def load(path: Path) -> Mapping[str, Any]:
                 "is neither a file of torch.save (1.6 or later) nor of safetensors; an older one can be "
                 "loaded where it comes from and saved again with torch.save(model.state_dict(), 'model.pt')",
             )
+    _warn_of_old_torch(torch.__version__)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -71,6 +75,16 @@ def load(path: Path) -> Mapping[str, Any]:
             str(path), "not_a_checkpoint", f"holds a {type(held).__name__}, not a state_dict"
         )
     return held
+
+
+def _warn_of_old_torch(version: str) -> None:
+    found = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if found < _SAFE_TORCH:
+        warnings.warn(
+            f"torch {version} has CVE-2026-24747: a crafted .pt file may corrupt memory even with "
+            "weights_only. Export only checkpoints that you trust, or update torch to 2.10 or later",
+            stacklevel=3,
+        )
 
 
 def _load_with_inert_configs(path: Path, error: pickle.UnpicklingError) -> Any:

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -82,6 +83,20 @@ def test_B9_an_archive_in_an_archive_is_refused_and_not_run(tmp_path: Path) -> N
     with pytest.raises(ModelFileError):
         load(tmp_path / "model.pt")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("version", "warned"), [("2.9.1+cu128", 1), ("2.10.0", 0), ("3.0.0a0", 0)])
+def test_B10_a_torch_whose_loading_can_be_tricked_is_named(
+    version: str, warned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "model.pt")
+    monkeypatch.setattr(torch, "__version__", version)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(tmp_path / "model.pt")
+    said = [str(each.message) for each in caught if "CVE-2026-24747" in str(each.message)]
+    assert len(said) == warned
+    assert all("update torch to 2.10" in each for each in said)
 
 
 def test_a_whole_pickled_module_is_refused_with_the_way_out(tmp_path: Path) -> None:

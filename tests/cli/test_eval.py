@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,21 @@ def test_a_file_that_cannot_be_evaluated_is_named(
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1
     assert re.search(message, shown.err), shown.err
+
+
+@pytest.mark.parametrize("kind", ["device", "device.bin", "pipe.txt", "folder"])
+def test_A27_what_is_no_regular_file_is_refused_at_once(
+    kind: str, small_model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / kind
+    if kind.startswith("device"):
+        path.symlink_to("/dev/zero")  # has no end
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)  # has no beginning: nobody writes
+    assert main(["eval", str(small_model), str(path)]) == 2
+    assert "is no regular file" in capsys.readouterr().err
 
 
 def test_a_model_file_that_is_none_is_exit_code_3(tmp_path: Path, capsys: Capture) -> None:

@@ -311,7 +311,7 @@ def test_a_model_without_layers_shows_its_embedding(tmp_path: Path) -> None:
         wte, wpe = (_core.ModelFile(str(tmp_path / "m.pygpt")).tensor(name) for name in ("wte", "wpe"))
         np.testing.assert_allclose(states, (wte[[1, 2, 3]] + wpe[:3])[None], atol=1e-6)
         assert np.abs(engine.embed([1, 2, 3])).max() > 0
-        with pytest.raises(InvalidRequestError, match="layer"):
+        with pytest.raises(InvalidRequestError, match="layer: this model has no layers"):
             engine.attention([1], 0)
 
 

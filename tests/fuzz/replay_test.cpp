@@ -19,7 +19,7 @@ std::string read(const std::string& file) { return read_model(std::as_bytes(std:
 void seeds_are_models() {
   for (const std::string& file : seeds()) expect_equal(read(file), "");
 }
-const test::Test seeds_are_models_test{"A: each seed is a model", seeds_are_models};
+const test::Test seeds_are_models_test{"A33: each seed is a model", seeds_are_models};
 
 void mutated_files_are_read_or_refused() {
   constexpr uint32_t kSteps = 400;  // of each seed; a file that is read takes the place of the one before it
@@ -40,7 +40,7 @@ void mutated_files_are_read_or_refused() {
     expect(outcomes[code] > 0, join("no file with the outcome \"", code, "\""));
   }
 }
-const test::Test mutated_test{"A: thousands of files that are nearly right are read or refused",
+const test::Test mutated_test{"A33: thousands of files that are nearly right are read or refused",
                               mutated_files_are_read_or_refused};
 
 void what_was_found_stays_refused() {
@@ -50,7 +50,7 @@ void what_was_found_stays_refused() {
     read(bytes);  // or refused: no crash, no other exception
   }
 }
-const test::Test found_test{"A: what once was found is read or refused", what_was_found_stays_refused};
+const test::Test found_test{"A33: what once was found is read or refused", what_was_found_stays_refused};
 
 }  // namespace
 }  // namespace pygpt::fuzz

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -564,6 +565,27 @@ def test_A30_short_and_interrupted_reads_go_on_and_a_failing_one_says_where(
     fault: str, says: str, read_with_faults: Callable[[str], str]
 ) -> None:
     assert read_with_faults(fault) == says
+
+
+def test_A32_whoever_reads_a_file_refuses_it_for_the_same_reason(good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.pygpt"
+    start = good.read_bytes()
+    for row, name, code, bend in CASES:
+        path.write_bytes(bend(Parts.of(start)))
+        assert refused(path).code == code, (row, name)
+        with pytest.raises(ModelFileError) as caught:
+            pygpt.Engine(path)
+        assert caught.value.code == code, (row, name)
+    pygpt.Engine(good).close()
+
+
+def test_A34_no_check_is_left_out_of_a_release_build() -> None:
+    source = Path(__file__).parents[2] / "csrc"
+    for file in source.rglob("*"):
+        if file.suffix in (".h", ".cpp", ".cu", ".cuh"):
+            assert not re.search(
+                r"(?<!static_)\bassert\s*\(|\bNDEBUG\b|<cassert>", file.read_text("utf-8")
+            ), file
 
 
 def test_a_good_file_says_what_it_holds(good: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import stress
 
 def test_a_small_storm_leaves_no_wrong_text(small_model: Path) -> None:
     tally = stress.Tally()
-    with pygpt.Engine(small_model, max_running=8) as engine, stress.threads_for_storms() as pool:
+    with pygpt.Engine(small_model, max_running=8) as engine, ThreadPoolExecutor(stress.THREADS) as pool:
         work = stress.prepare(engine)
         stress.storm(work, tally, pool, 0, 50)
         before = stress.held()

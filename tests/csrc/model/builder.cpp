@@ -23,6 +23,8 @@ std::string hex(uint32_t crc) {
 
 uint32_t crc_of(std::string_view bytes) { return crc32c(std::as_bytes(std::span(bytes))); }
 
+std::string end_line(std::string_view above) { return "end " + hex(crc_of(above)) + "\n"; }
+
 int64_t padded_head(const Shape& shape) { return (shape.head_dim + 15) / 16 * 16; }
 
 /// Adds sections to a file, each at the next multiple of 64.
@@ -123,10 +125,13 @@ std::string& Parts::line(std::string_view beginning) {
 
 std::string Parts::bytes() const {
   std::string text;
-  for (const std::string& each : lines) text += each + "\n";
-  text = with_end(text);
+  size_t size = data.size() + 128;
+  for (const std::string& each : lines) size += each.size() + 1;
+  text.reserve(size);
+  for (const std::string& each : lines) (text += each) += '\n';
+  text += end_line(text);
   text.resize((text.size() + 63) / 64 * 64, '\0');
-  return text + data;
+  return text += data;
 }
 
 Parts small_model(const Shape& shape) {
@@ -154,14 +159,13 @@ Parts small_model(const Shape& shape) {
   return writer.take();
 }
 
-std::string with_end(const std::string& text) { return text + "end " + hex(crc_of(text)) + "\n"; }
+std::string with_end(const std::string& text) { return text + end_line(text); }
 
 std::string with_word(const std::string& line, size_t index, const std::string& word) {
-  std::istringstream words(line);
-  std::string result;
-  std::string each;
-  for (size_t i = 0; words >> each; ++i) result += (i > 0 ? " " : "") + (i == index ? word : each);
-  return result;
+  size_t begin = 0;
+  for (; index > 0 && begin < line.size(); --index) begin = std::min(line.find(' ', begin), line.size() - 1) + 1;
+  const size_t end = std::min(line.find(' ', begin), line.size());
+  return begin < line.size() ? line.substr(0, begin) + word + line.substr(end) : line;
 }
 
 TemporaryFolder::TemporaryFolder() {

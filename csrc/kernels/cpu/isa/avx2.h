@@ -7,6 +7,7 @@
 
 #include "base/half.h"
 #include "formats/panel.h"
+#include "kernels/cpu/f16c.h"
 
 namespace pygpt {
 namespace {
@@ -29,9 +30,7 @@ struct Simd {
     Int v[kPanelVecs];
   };
 
-  static bool supported() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  }
+  static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && supports_f16c(); }
 
   static Vec broadcast(float value) { return Vec(_mm256_set1_ps(value)); }
   static Vec load(const float* from) { return Vec(_mm256_loadu_ps(from)); }

@@ -7,6 +7,7 @@
 
 #include "base/half.h"
 #include "formats/panel.h"
+#include "kernels/cpu/f16c.h"
 
 namespace pygpt {
 namespace {
@@ -32,7 +33,7 @@ struct Simd {
   static bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") && supports_f16c();
   }
 
   static Vec broadcast(float value) { return Vec(_mm512_set1_ps(value)); }
