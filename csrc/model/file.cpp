@@ -18,7 +18,8 @@
 namespace pygpt {
 namespace {
 
-static_assert(std::endian::native == std::endian::little && sizeof(size_t) == 8, "A31: weights are read where they lie");
+static_assert(std::endian::native == std::endian::little && sizeof(size_t) == 8,
+              "A31: weights are read where they lie");
 
 [[noreturn]] void refuse_system(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
