@@ -77,6 +77,11 @@ def _model(arguments: argparse.Namespace) -> int:
     from pygpt.bench.rates import REPEATS
     from pygpt.cli.progress import progress_bar
 
+    if arguments.device == "cuda":
+        raise InvalidRequestError(
+            "--device", "the roofs that bench draws are the processor's; use --device cpu"
+        )
+    arguments.device = "cpu"
     settings = Settings(
         tokens=arguments.tokens,
         prompt_tokens=arguments.prompt_tokens,
