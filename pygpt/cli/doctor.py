@@ -121,7 +121,7 @@ def _replay(model: str | None) -> dict[str, Any]:
 
     path = os.fspath(BUNDLED) if model is None else model
     report = replay(open_model_file(path, verify="full"))
-    with Engine(path) as engine:
+    with Engine(path, device="cpu") as engine:
         engine.generate([0], max_tokens=8, temperature=0)
         info = engine.info
     names = ("fingerprint", "parameters", "formats", "kv_dtype", "isa", "threads", "device")

@@ -1,5 +1,6 @@
 #include "backend/cuda/device_weights.h"
 
+#include "backend/cuda/device_layout.h"
 #include "base/error.h"
 #include "formats/pack.h"
 
@@ -48,8 +49,24 @@ void DeviceWeights::move(LayerNorm& norm, int64_t width) {
 
 void DeviceWeights::move(Matrix& matrix) {
   if (matrix.data == nullptr) return;
-  matrix.data = moved(matrix.data, packed_bytes(matrix.kind, matrix.format, matrix.n, matrix.k).value());
+  if (is_packed_anew(matrix)) {
+    pack_anew(matrix);
+  } else {
+    matrix.data = moved(matrix.data, packed_bytes(matrix.kind, matrix.format, matrix.n, matrix.k).value());
+  }
   move(matrix.bias, matrix.n);
+}
+
+void DeviceWeights::pack_anew(Matrix& matrix) {
+  const std::byte* key = matrix.data;
+  if (!places_.contains(key)) {
+    const auto packed = device_layout(matrix);
+    const std::byte* place = moved(packed.data(), packed.size());
+    device_.synchronise();  // before the memory goes
+    places_.erase(packed.data());
+    places_.emplace(key, place);
+  }
+  matrix.data = places_.at(key);
 }
 
 void DeviceWeights::move(const float*& vector, int64_t count) {

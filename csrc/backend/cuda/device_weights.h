@@ -1,5 +1,5 @@
 #pragma once
-// A model's tensors in the memory of a GPU, in the layouts of the file: no format is packed anew.
+// A model's tensors in the memory of a GPU.
 
 #include <unordered_map>
 #include <vector>
@@ -26,6 +26,7 @@ class DeviceWeights {
   void upload(const ModelConfig& config);
   void move(LayerNorm& norm, int64_t width);
   void move(Matrix& matrix);
+  void pack_anew(Matrix& matrix);
   void move(const float*& vector, int64_t count);
   const std::byte* moved(const std::byte* data, int64_t bytes);
 

@@ -80,6 +80,40 @@ PYGPT_DEVICE uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t places) {
   return __byte_perm(low, high, places);
 }
 
+/// Whether the tensor cores multiply tf32 (from compute capability 8.0 on).
+PYGPT_DEVICE constexpr bool has_tiles() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return true;
+#else
+  return false;
+#endif
+}
+
+/// The nearest number with ten bits of mantissa.
+PYGPT_DEVICE float round_tf32(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return __uint_as_float(bits);
+#else
+  return value;
+#endif
+}
+
+/// sums [16, 8] += a [16, 8] b [8, 8] by a warp, of numbers with ten bits of mantissa (PTX's mma.m16n8k8). Lane (g, t)
+/// of 8 x 4 has a at (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4), b at (t, g), (t + 4, g), and sums at (g, 2t), (g,
+/// 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+PYGPT_DEVICE void multiply_tiles(const float (&a)[4], float b0, float b1, float* sums) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
+        "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
+#endif
+}
+
 /// Of shared memory; whole numbers only, so that the order does not matter.
 PYGPT_DEVICE void add_shared(int32_t* to, int32_t value) { atomicAdd(to, value); }
 

@@ -12,8 +12,10 @@ PYGPT_DEVICE float plain_weight(const Lookup& from, int64_t row, int64_t column)
   using Element = typename Format::Element;
   const auto* elements = reinterpret_cast<const Element*>(from.data);
   if (from.table) return number(elements[row * from.cols + column]);
-  const std::byte* panel = from.data + row / kPanel * Format::panel_bytes(from.cols);
-  return number(reinterpret_cast<const Element*>(panel)[Format::index(static_cast<int>(row % kPanel), column)]);
+  const std::byte* panel = from.data + row / kPanel * WarpReader<Format>::panel_bytes(from.cols);
+  const int64_t place = WarpReader<Format>::kTensorCores ? fragment_index(row % kPanel, column)
+                                                         : Format::index(static_cast<int>(row % kPanel), column);
+  return number(reinterpret_cast<const Element*>(panel)[place]);
 }
 
 /// kUnit neighbours in k of 16 columns lie together, four bytes a column (formats/q8.h, q4.h).

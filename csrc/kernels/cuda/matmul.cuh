@@ -1,7 +1,7 @@
 #pragma once
-// y = x w^T: a block a panel of 16 columns and up to 8 rows. Eight warps share k, chunk by chunk in turn; a lane adds
-// up its own k in ascending order, then lanes are added in a tree and warps in ascending order. So the order of
-// additions follows from k and the format alone: a row's result is the same in any batch and in any chunk of a prompt.
+// y = x w^T: a block a panel of 16 columns and a tile of rows. Eight warps share k, chunk by chunk in turn; a warp adds
+// up its own chunks in ascending order, and warps are added in ascending order. So the order of additions follows from
+// k and the format alone: a row's result is the same in any batch and in any chunk of a prompt.
 
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/weights.cuh"
@@ -11,14 +11,15 @@ namespace {
 
 inline constexpr int kPanelWarps = 8;
 inline constexpr int kPanelThreads = kPanelWarps * kWarp;
-inline constexpr int kMostTileRows = 8;
 inline constexpr int kGateParts = 2;  // panels of a block where gate and up take turns
 
 template <class Format, int kRows>
 struct MatmulShared {
-  typename WarpReader<Format>::template Input<kRows> x;
+  union {  // first the one, then the other
+    typename WarpReader<Format>::template Input<kRows> x;
+    float sums[kGateParts][kPanelWarps][kRows][kPanel];
+  };
   RowNorm norms[kRows];
-  float sums[kGateParts][kPanelWarps][kRows][kPanel];
 };
 
 /// The row of x that is row r of a block's tile, or null behind the last.
@@ -33,11 +34,12 @@ PYGPT_DEVICE float input(const MatmulArgs& args, const float* row, const RowNorm
   return args.norm.gain != nullptr ? normed(row[k], norm, args.norm, k) : row[k];
 }
 
-/// x[first_row.., first..first + kBlockDepth) to shared memory, zeros behind the end.
+/// x[first_row.., first..] to shared memory, zeros behind the end.
 template <int kRows>
 PYGPT_DEVICE void load_input(const MatmulArgs& args, int first_row, int64_t first, const RowNorm* norms,
                              FloatInput<kRows>& to) {
-  const int64_t depth = args.k - first < kBlockDepth ? round_up(args.k - first, 2) : kBlockDepth;
+  constexpr int64_t kDepth = FloatInput<kRows>::kDepth;
+  const int64_t depth = args.k - first < kDepth ? round_up(args.k - first, kFragmentDepth) : kDepth;
   for (int r = 0; r < kRows; ++r) {
     const float* row = tile_row(args, first_row, r);
     for (int64_t i = thread(); i < depth; i += threads()) to.values[r][i] = input(args, row, norms[r], first + i);
@@ -48,7 +50,8 @@ PYGPT_DEVICE void load_input(const MatmulArgs& args, int first_row, int64_t firs
 template <int kRows>
 PYGPT_DEVICE void load_input(const MatmulArgs& args, int first_row, int64_t first, const RowNorm* norms,
                              ByteInput<kRows>& to) {
-  const int64_t depth = args.k - first < kBlockDepth ? args.k - first : kBlockDepth;
+  constexpr int64_t kDepth = ByteInput<kRows>::kDepth;
+  const int64_t depth = args.k - first < kDepth ? args.k - first : kDepth;
   const int groups = static_cast<int>(ceil_div(depth, kGroup));
   for (int i = warp(); i < kRows * groups; i += threads() / kWarp) {
     const int r = i / groups;
@@ -64,32 +67,6 @@ PYGPT_DEVICE void load_input(const MatmulArgs& args, int first_row, int64_t firs
     to.bytes[r][at + kWarp] = to_byte(b, scale.inverse);
     if (lane() == 0) to.scales[r][i % groups] = scale.scale;
   }
-}
-
-/// Adds up the lanes that have other k of the same columns: each step halves the columns that a lane still has. Which
-/// column is left in values[0] says owned_column().
-template <int kColumns, int kLowest>
-PYGPT_DEVICE float add_lanes(float (&values)[kColumns]) {
-  int bit = kWarp / 2;
-  for (int half = kColumns / 2; half > 0; half /= 2, bit /= 2) {
-    const bool upper = (lane() & bit) != 0;
-    for (int c = 0; c < half; ++c) {
-      const float sent = upper ? values[c] : values[c + half];
-      const float kept = upper ? values[c + half] : values[c];
-      values[c] = kept + exchange(sent, bit);
-    }
-  }
-  for (; bit >= kLowest; bit /= 2) values[0] += exchange(values[0], bit);
-  return values[0];
-}
-
-/// Of the columns of a panel, the one whose sum this lane has in the end.
-template <int kColumns, int kLowest>
-PYGPT_DEVICE int owned_column() {
-  int column = lane() % kLowest * kColumns;
-  int bit = kWarp / 2;
-  for (int half = kColumns / 2; half > 0; half /= 2, bit /= 2) column += (lane() & bit) != 0 ? half : 0;
-  return column;
 }
 
 /// The sum of one column: its warps' shares in ascending order, and the bias.
@@ -123,6 +100,9 @@ template <class Format, int kRows>
 PYGPT_KERNEL(kGateParts* kPanelThreads)
 matmul_kernel(MatmulArgs args) {
   using Reader = WarpReader<Format>;
+  constexpr int64_t kDepth = Reader::template Input<kRows>::kDepth;
+  constexpr int64_t kStride = kPanelWarps * Reader::kChunk;
+  static_assert(kDepth % kStride == 0, "a warp's chunks are the same whatever the depth");
   auto& shared = *reinterpret_cast<MatmulShared<Format, kRows>*>(shared_memory());
   const int first_row = block_y() * kRows;
   if (args.norm.gain != nullptr) {
@@ -134,22 +114,19 @@ matmul_kernel(MatmulArgs args) {
   }
   const int part = warp() / kPanelWarps;
   const int64_t parts = threads() / kPanelThreads;
-  const std::byte* panel = args.w + (block_x() * parts + part) * Format::panel_bytes(args.k);
-  float sums[kRows][Reader::kColumns] = {};
-  for (int64_t first = 0; first < args.k; first += kBlockDepth) {
-    const int64_t depth = args.k - first < kBlockDepth ? args.k - first : kBlockDepth;
+  const std::byte* panel = args.w + (block_x() * parts + part) * Reader::panel_bytes(args.k);
+  typename Reader::template Sums<kRows> sums{};
+  for (int64_t first = 0; first < args.k; first += kDepth) {
+    const int64_t depth = args.k - first < kDepth ? args.k - first : kDepth;
     sync_block();
     load_input<kRows>(args, first_row, first, shared.norms, shared.x);
     sync_block();
-#pragma unroll 4
-    for (int64_t at = warp() % kPanelWarps * Reader::kChunk; at < depth; at += kPanelWarps * Reader::kChunk)
+#pragma unroll(kRows > 8 ? 1 : 4)
+    for (int64_t at = warp() % kPanelWarps * Reader::kChunk; at < depth; at += kStride)
       Reader::template multiply<kRows>(panel, first, depth, at, shared.x, sums);
   }
-  for (int r = 0; r < kRows; ++r) {
-    const float sum = add_lanes<Reader::kColumns, Reader::kLowest>(sums[r]);
-    const int column = owned_column<Reader::kColumns, Reader::kLowest>();
-    if ((lane() & Reader::kLowest) == 0) shared.sums[part][warp() % kPanelWarps][r][column] = sum;
-  }
+  sync_block();
+  Reader::template put_sums<kRows>(sums, shared.sums[part][warp() % kPanelWarps]);
   sync_block();
   for (int i = thread(); i < kRows * kPanel; i += threads()) {
     const int64_t column = block_x() * kPanel + i % kPanel;
@@ -168,12 +145,19 @@ int matmul_tiles(const MatmulArgs& args, void* stream) {
                 static_cast<int64_t>(sizeof(MatmulShared<Format, kRows>)), stream, args);
 }
 
+/// The smallest tile that holds all rows, or the largest.
 template <class Format>
 int matmul(const MatmulArgs& args, void* stream) {
-  if (args.rows == 1) return matmul_tiles<Format, 1>(args, stream);
-  if (args.rows == 2) return matmul_tiles<Format, 2>(args, stream);
-  if (args.rows <= 4) return matmul_tiles<Format, 4>(args, stream);
-  return matmul_tiles<Format, kMostTileRows>(args, stream);
+  if constexpr (WarpReader<Format>::kTensorCores) {
+    if (args.rows <= 8) return matmul_tiles<Format, 8>(args, stream);
+    if (args.rows <= 16) return matmul_tiles<Format, 16>(args, stream);
+    return matmul_tiles<Format, 32>(args, stream);
+  } else {
+    if (args.rows == 1) return matmul_tiles<Format, 1>(args, stream);
+    if (args.rows == 2) return matmul_tiles<Format, 2>(args, stream);
+    if (args.rows <= 4) return matmul_tiles<Format, 4>(args, stream);
+    return matmul_tiles<Format, 8>(args, stream);
+  }
 }
 
 }  // namespace

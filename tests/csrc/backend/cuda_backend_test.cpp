@@ -87,7 +87,7 @@ struct Got {
 std::vector<Got> all_of(Engine& engine, int32_t count) {
   std::vector<Request> requests;
   for (int32_t seed = 0; seed < count; ++seed) {
-    requests.push_back(asked(seed));
+    requests.push_back(asked(seed, 3));
     requests.back().logits = true;
   }
   std::vector<Got> got;
@@ -96,13 +96,14 @@ std::vector<Got> all_of(Engine& engine, int32_t count) {
 }
 
 void any_batch_and_chunk() {
-  for (const char* format : {"f16", "q4"}) {
+  for (const auto& [format, chunks] : std::vector<std::pair<const char*, std::vector<int64_t>>>{
+           {"f16", {1, 48}}, {"bf16", {9}}, {"q4", {7}}, {"f32", {7}}}) {
     const File file = any_model(nanochat_shape(), format);
     Engine alone(file, on_device({.prefill_chunk = 48, .max_running = 1}));
     const auto wanted = all_of(alone, 8);
-    for (const int64_t chunk : {1, 7, 48}) {
+    for (const int64_t chunk : chunks) {
       Engine engine(file, on_device({.prefill_chunk = chunk}));
-      for (const int32_t count : {1, 2, 3, 8}) {
+      for (const int32_t count : {2, 8}) {
         const auto got = all_of(engine, count);
         for (size_t i = 0; i < got.size(); ++i)
           expect(got[i] == wanted[i], join(format, ", chunk ", chunk, ", ", i, " of ", count));
@@ -115,13 +116,13 @@ const Test any_batch_and_chunk_test{"any batch and any chunk: the same bits", an
 void many_steps() {
   const File file = any_model(llama_shape(), "bf16");
   Engine engine(file, on_device());
-  for (int32_t seed = 0; seed < 6; ++seed) {
-    Request one_by_one = asked(seed, 30), together = asked(seed, 30);
+  for (const int32_t seed : {1, 3, 4}) {
+    Request one_by_one = asked(seed, 14), together = asked(seed, 14);
     one_by_one.logprobs = 0;  // somebody reads the logits: the device stops after each token
     if (seed == 3) one_by_one.sampling.top_k = together.sampling.top_k = 0;  // a nucleus of any size
     if (seed == 4) one_by_one.sampling.temperature = together.sampling.temperature = 0;
     const auto wanted = ask(engine, {one_by_one})[0].token_ids;
-    expect_equal(wanted.size(), std::min<size_t>(30, 48 - one_by_one.prompt.size()), "as many as were asked for");
+    expect_equal(wanted.size(), size_t{14}, "as many as were asked for");
     expect_equal(ask(engine, {together})[0].token_ids, wanted, join("seed ", seed));
     together.sampling.stop_token_ids = {wanted[5]};
     const auto stopped = ask(engine, {together})[0];
@@ -146,7 +147,7 @@ void slides() {
   const File file = any_model(gpt2_shape(), "f32");
   Engine cpu(file, {.threads = 1}), gpu(file, on_device());
   for (const Overflow overflow : {Overflow::slide, Overflow::shift}) {
-    Request request{.prompt = prompt_of(40, 2), .max_tokens = 25, .overflow = overflow};
+    Request request{.prompt = prompt_of(44, 2), .max_tokens = 12, .overflow = overflow};
     request.sampling.temperature = 0;
     expect_equal(ask(gpu, {request})[0].token_ids, ask(cpu, {request})[0].token_ids);
   }

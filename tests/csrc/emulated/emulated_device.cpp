@@ -100,7 +100,7 @@ std::unique_ptr<cuda::Graph> EmulatedDevice::end_recording() {
 namespace test {
 
 std::shared_ptr<cuda::Device> open_test_device() { return std::make_shared<emulated::EmulatedDevice>(); }
-bool device_is_emulated() { return true; }
+void set_tensor_cores(bool there) { emulated::has_tiles = there; }
 
 }  // namespace test
 }  // namespace pygpt

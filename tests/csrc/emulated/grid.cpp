@@ -1,8 +1,11 @@
 #include "emulated/grid.h"
 
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <utility>
 
 #include "emulated/fiber.h"
 
@@ -40,6 +43,12 @@ class Block {
   /// A block that went wrong has lanes in the middle of a kernel.
   void give_up() { lanes_.clear(); }
 
+  /// What the running thread does wrong: thrown where the block was started, for nothing unwinds a fiber's stack.
+  void fail(const char* fault) {
+    fault_ = fault;
+    lane(running_).fiber->pause();
+  }
+
   void wait(State state, int bits, uint32_t value) {
     Lane& self = lane(running_);
     self.state = state;
@@ -69,6 +78,7 @@ class Block {
         running_ = first + (order == Order::ascending ? i : kWarpLanes - 1 - i);
         Lane& self = lane(running_);
         if (self.state == State::ready && self.fiber->run(kernel)) self.state = State::done;
+        if (fault_ != nullptr) throw std::logic_error(std::exchange(fault_, nullptr));
       }
     } while (meet(first));
   }
@@ -106,11 +116,22 @@ class Block {
   int x_ = 0;
   int y_ = 0;
   int running_ = 0;
+  const char* fault_ = nullptr;
   std::vector<Lane> lanes_;
   std::unique_ptr<std::byte[], Free> shared_;
 };
 
 thread_local Block block;
+
+/// What the lanes of a warp bring to a product of tiles.
+thread_local float tile_a[16][8];
+thread_local float tile_b[8][8];
+
+float as_tf32(float value) {
+  if ((std::bit_cast<uint32_t>(value) & 0x1fffu) != 0 && std::isfinite(value))
+    block.fail("tensor cores take no number with more than ten bits of mantissa");
+  return value;
+}
 
 }  // namespace
 
@@ -145,6 +166,19 @@ int block_y() { return block.y(); }
 std::byte* shared_memory() { return block.shared(); }
 void sync_block() { block.wait(State::in_block, 0, 0); }
 void sync_warp() { block.wait(State::in_warp, -1, 0); }
+
+void multiply_tiles(const float (&a)[4], float b0, float b1, float* sums) {
+  const int g = block.running() % kWarpLanes / 4;
+  const int t = block.running() % 4;
+  for (int i = 0; i < 4; ++i) tile_a[g + i % 2 * 8][t + i / 2 * 4] = as_tf32(a[i]);
+  tile_b[t][g] = as_tf32(b0);
+  tile_b[t + 4][g] = as_tf32(b1);
+  sync_warp();
+  for (int i = 0; i < 4; ++i) {
+    for (int k = 0; k < 8; ++k) sums[i] += tile_a[g + i / 2 * 8][k] * tile_b[k][2 * t + i % 2];
+  }
+  sync_warp();  // before the next one writes
+}
 
 uint32_t exchange(uint32_t value, int bits) {
   block.wait(State::in_warp, bits, value);

@@ -42,4 +42,10 @@ void sync_block();
 void sync_warp();
 uint32_t exchange(uint32_t value, int bits);
 
+/// PTX's mma.m16n8k8 of tf32, as kernels/cuda/lang.cuh says. A number with more than ten bits of mantissa is an error.
+void multiply_tiles(const float (&a)[4], float b0, float b1, float* sums);
+
+/// Whether the GPU that is played has them.
+inline bool has_tiles = true;
+
 }  // namespace pygpt::emulated

@@ -34,6 +34,30 @@ void lanes_exchange() {
 }
 const Test lanes_exchange_test{"lanes of a warp exchange what they have", lanes_exchange};
 
+void tiles() {
+  float a[16][8], b[8][8], wanted[16][8] = {}, got[16][8] = {};
+  for (int i = 0; i < 16 * 8; ++i) a[i / 8][i % 8] = static_cast<float>(i * 37 % 64 - 32);
+  for (int i = 0; i < 8 * 8; ++i) b[i / 8][i % 8] = static_cast<float>(i * 29 % 64 - 32);
+  for (int i = 0; i < 16 * 8 * 8; ++i) wanted[i / 64][i / 8 % 8] += a[i / 64][i % 8] * b[i % 8][i / 8 % 8];
+  run_grid({1, 1, 32, 0}, Order::descending, [&] {
+    const int g = thread() / 4, t = thread() % 4;
+    const float own[4] = {a[g][t], a[g + 8][t], a[g][t + 4], a[g + 8][t + 4]};
+    float sums[4] = {};
+    multiply_tiles(own, b[t][g], b[t + 4][g], sums);
+    for (int i = 0; i < 4; ++i) got[g + i / 2 * 8][2 * t + i % 2] = sums[i];
+  });
+  expect(std::memcmp(got, wanted, sizeof got) == 0, "the product of two matrices");
+  expect_throws<std::logic_error>(
+      [] {
+        run_grid({1, 1, 32, 0}, Order::ascending, [] {
+          float sums[4] = {};
+          multiply_tiles({1 + 0x1p-11f, 0, 0, 0}, 0, 0, sums);
+        });
+      },
+      "a number with more than ten bits");
+}
+const Test tiles_test{"a warp multiplies matrices, whose elements lie as PTX says", tiles};
+
 /// Whether the last thread sees what the others have written to shared memory.
 int sum_of_all(Order order, bool with_barrier) {
   int sum = 0;

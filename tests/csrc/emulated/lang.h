@@ -52,6 +52,18 @@ PYGPT_DEVICE uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t places) {
   return picked;
 }
 
+PYGPT_DEVICE bool has_tiles() { return emulated::has_tiles; }
+
+PYGPT_DEVICE float round_tf32(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return value;
+  return std::bit_cast<float>((bits + 0x1000u) & 0xffffe000u);  // ties away from zero
+}
+
+PYGPT_DEVICE void multiply_tiles(const float (&a)[4], float b0, float b1, float* sums) {
+  emulated::multiply_tiles(a, b0, b1, sums);
+}
+
 PYGPT_DEVICE void add_shared(int32_t* to, int32_t value) { *to += value; }
 PYGPT_DEVICE int32_t next_place(int32_t* counter) { return (*counter)++; }
 

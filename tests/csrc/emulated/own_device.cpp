@@ -19,6 +19,6 @@ std::shared_ptr<cuda::Device> open_test_device() {
   return device;
 }
 
-bool device_is_emulated() { return false; }
+void set_tensor_cores(bool) {}
 
 }  // namespace pygpt::test

@@ -11,8 +11,8 @@ namespace pygpt::test {
 /// Ends the program where there is none, as one that was skipped.
 std::shared_ptr<cuda::Device> open_test_device();
 
-/// Whether the processor plays it: then what runs is slow, and faults of the host can be had.
-bool device_is_emulated();
+/// Where the processor plays it: whether it has tensor cores.
+void set_tensor_cores(bool there);
 
 /// Rows of floats on the device.
 class OnDevice {

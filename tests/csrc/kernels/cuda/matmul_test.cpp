@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "base/aligned.h"
+#include "backend/cuda/device_layout.h"
 #include "check.h"
 #include "emulated/numbers.h"
 #include "emulated/test_device.h"
@@ -22,14 +22,16 @@ struct Product {
         n(n),
         k(k),
         x(numbers(rows * k, seed)),
-        weights(numbers(n * k, seed + 1)),
         bias(numbers(round_up(n, kPanel), seed + 2)),
         packed(packed_bytes(TensorKind::matrix, format, n, k).value()),
         device_x(device, rows, k, x),
-        device_bias(device, 1, round_up(n, kPanel), bias),
-        device_w(device, packed.size()) {
-    pack(TensorKind::matrix, format, weights.data(), n, k, packed.data());
-    device.copy(device_w.data(), packed.data(), packed.size());
+        device_bias(device, 1, round_up(n, kPanel), bias) {
+    pack(TensorKind::matrix, format, numbers(n * k, seed + 1).data(), n, k, packed.data());
+    const Matrix matrix{.data = packed.data(), .kind = TensorKind::matrix, .format = format, .n = n, .k = k};
+    const auto anew = cuda::is_packed_anew(matrix) ? cuda::device_layout(matrix) : AlignedArray<std::byte>();
+    const auto& bytes = cuda::is_packed_anew(matrix) ? anew : packed;
+    device_w = cuda::DeviceArray<std::byte>(device, bytes.size());
+    device.copy(device_w.data(), bytes.data(), bytes.size());
     device.synchronise();
   }
 
@@ -62,7 +64,7 @@ struct Product {
 
   int format;
   int64_t rows, n, k;
-  std::vector<float> x, weights, bias;
+  std::vector<float> x, bias;
   AlignedArray<std::byte> packed;
   OnDevice device_x, device_bias;
   cuda::DeviceArray<std::byte> device_w;
@@ -95,14 +97,21 @@ void against_float64() {
 }
 const Test against_float64_test{"x w^T + bias is within rounding of float64 in every format", against_float64};
 
+void without_tensor_cores() {
+  set_tensor_cores(false);
+  against_float64();
+  set_tensor_cores(true);
+}
+const Test without_tensor_cores_test{"and where there are no tensor cores", without_tensor_cores};
+
 void any_batch() {
   const auto device = open_test_device();
   for (int format = 0; format < WeightFormats::kCount; ++format) {
-    const Product product(*device, format, 19, 33, 150);
-    const OnDevice together(*device, 19, 33);
+    const Product product(*device, format, 35, 33, 300);
+    const OnDevice together(*device, 35, 33);
     device->check(device->kernels().matmul[format](product.args(together, After::store), device->stream()));
     const auto wanted = together.values();
-    for (const int64_t rows : {1, 2, 3, 4, 5, 8}) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 8, 9, 17, 33}) {
       const OnDevice some(*device, rows, 33);
       auto args = product.args(some, After::store);
       args.rows = static_cast<int>(rows);
