@@ -70,7 +70,7 @@ set(cuda_object ${CMAKE_BINARY_DIR}/cuda_table.o)
 set(cuda_source ${CMAKE_SOURCE_DIR}/csrc/kernels/cuda/table.cu)
 add_custom_command(OUTPUT ${cuda_object}
   COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -c ${cuda_source} -o ${cuda_object} -MD -MF ${cuda_object}.d -MT ${cuda_object}
-    -ccbin ${CMAKE_CXX_COMPILER} -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr -lineinfo --threads 2
+    -ccbin ${CMAKE_CXX_COMPILER} -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr --threads 2
     -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-math-errno
     -I${CMAKE_SOURCE_DIR}/csrc -DPYGPT_CUDA_SYMBOL=pygpt_cuda_kernels ${cuda_codes}
   DEPENDS ${cuda_source} DEPFILE ${cuda_object}.d VERBATIM

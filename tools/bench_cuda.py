@@ -1,21 +1,17 @@
-"""Speed of the engine on a GPU: decoding alone and in batches, and reading prompts, on random weights.
+"""Speed of the engine on a GPU for the shapes that people run, on random weights.
 
     python tools/bench_cuda.py                           # GPT-2 124M and 355M in bf16
     python tools/bench_cuda.py --shapes 124M,355M,774M,1.5B,llama-1B --dtype q8 --json result.json
 
-Greedy, sampling included. Decoding alone: 240 tokens behind a prompt of 16, so the context is at most 256;
-the batch: 64 tokens behind prompts of 64, context 128. Speed is (n - 1) / (t(n) - t(1)) tokens a second,
-the median of the repeats; its share is of the read bandwidth that a PyTorch with CUDA reaches on 2 GiB in
-the same run, where there is one.
+Greedy, choosing included: 240 tokens behind a prompt of 16, so the context is at most 256; batches of 8 and
+64; prompts of 1000 tokens. What `pygpt bench MODEL --device cuda` measures of one model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from numpy.typing import NDArray
 import pygpt
 from pygpt import _core
 from pygpt.architecture import Architecture
+from pygpt.bench.gpu import copy_gb_s, gpu_json, gpu_lines, measure
 from pygpt.file import Contents, write
 
 
@@ -71,70 +68,12 @@ def random_model(path: Path, shape: dict[str, Any], dtype: str) -> None:
     def weights(name: str) -> NDArray[np.float32]:
         kind, rows, cols = specs[name]
         values = np.resize(noise, (rows, cols))
-        return (
-            values * 0.1 + 1 if name.endswith("gain") else values * (0.1 if kind == "vector" else cols**-0.5)
-        )
+        if name.endswith("gain"):
+            return values * np.float32(0.1) + 1
+        return values * np.float32(0.1 if kind == "vector" else cols**-0.5)
 
     path.touch()
     write(path, Contents(architecture=architecture, dtype=dtype, weights=weights))
-
-
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def rate(engine: pygpt.Engine, prompts: list[list[int]], tokens: int, repeats: int) -> float:
-    """Tokens a second behind the first ones, all prompts together."""
-
-    def run(count: int) -> float:
-        return seconds(lambda: engine.generate(prompts, max_tokens=count, temperature=0))
-
-    run(tokens)  # what is recorded at the first time is not measured
-    rates = [len(prompts) * (tokens - 1) / (run(tokens) - run(1)) for _ in range(repeats)]
-    return statistics.median(rates)
-
-
-def bandwidth() -> float | None:
-    """GB/s that a sum over 2 GiB reads, the best of 20; None without a PyTorch that has CUDA."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    if not torch.cuda.is_available():
-        return None
-    memory = torch.ones(1 << 29, device="cuda")
-    times = []
-    for _ in range(20):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        memory.sum()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return memory.numel() * 4 / min(times) / 1e9
-
-
-def measure(name: str, path: Path, arguments: argparse.Namespace, read: float | None) -> dict[str, Any]:
-    """All figures of one model."""
-    rng = np.random.default_rng(1)
-    with pygpt.Engine(path, device="cuda", verify="off", prefix_cache=False) as engine:
-        info = engine.info
-        vocab, context = info["config"]["vocab_size"], info["context_length"]
-        prompts = [rng.integers(0, vocab, 64).tolist() for _ in range(64)]
-        alone = rate(engine, [prompts[0][:16]], 240, arguments.repeats)
-        batch = rate(engine, prompts, 64, arguments.repeats)
-        long = rng.integers(0, vocab, context - 8).tolist()
-        prefill = [
-            seconds(lambda: engine.generate(long, max_tokens=1, temperature=0))
-            for _ in range(arguments.repeats)
-        ]
-        return {
-            "model": name, "dtype": arguments.dtype, "device": info["isa"], "decode": alone,
-            "batch_64": batch, "prefill": len(long) / statistics.median(prefill),
-            "share": info["weight_bytes"] * alone / (read * 1e9) if read else None,
-        }  # fmt: skip
 
 
 def main() -> None:
@@ -145,25 +84,24 @@ def main() -> None:
     parser.add_argument("--shapes", default="124M,355M", help=f"of {', '.join(SHAPES)} (default: 124M,355M)")
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: to try this program")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     arguments = parser.parse_args()
-    read = bandwidth()
-    print(f"{_core.gpu()['name']}; read bandwidth {read or 0:.0f} GB/s (0: not measured)")
-    print(f"{'model':<10}{'decode tok/s':>14}{'of bandwidth':>14}{'batch 64 tok/s':>16}{'prefill tok/s':>15}")
-    found = []
+    bandwidth = copy_gb_s() if arguments.device == "cuda" else 0.0
+    found = {}
     for name in arguments.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.pygpt"
             random_model(path, SHAPES[name](), arguments.dtype)
-            got = measure(name, path, arguments, read)
-        share = f"{100 * got['share']:.0f} %" if got["share"] else ""
-        print(
-            f"{name:<10}{got['decode']:>14.0f}{share:>14}{got['batch_64']:>16.0f}{got['prefill']:>15.0f}",
-            flush=True,
-        )
-        found.append(got)
+            with pygpt.Engine(path, device=arguments.device, verify="off", prefix_cache=False) as engine:
+                report = measure(
+                    engine, tokens=240, prompt_tokens=1000, batches=(8, 64), repeats=arguments.repeats,
+                    copy_gb_s=bandwidth,
+                )  # fmt: skip
+        print(f"== {name}", *gpu_lines(report), "", sep="\n", flush=True)
+        found[name] = gpu_json(report)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"read_gb_s": read, "models": found}, indent=1))
+        arguments.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

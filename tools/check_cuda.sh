@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One call on a machine with an NVIDIA GPU: builds for that GPU, runs every test that needs one, looks for bad accesses and
-# races with compute-sanitizer where it is installed, and measures. Needs nvcc, cmake, ninja, a C++20 compiler, and a Python
-# with pybind11, numpy, tokenizers, jinja2, rich, prompt_toolkit, pytest, hypothesis, torch and transformers; no network.
+# races with compute-sanitizer where it is installed, and measures. Needs nvcc, cmake, ninja and a C++20 compiler; for the engine's
+# tests and the figures also a Python with pybind11, numpy, tokenizers, jinja2, pytest and torch. No network.
 #
 #   bash tools/check_cuda.sh [FOLDER]      logs and figures go to FOLDER (default: build/cuda-check)
 #
@@ -31,12 +31,20 @@ target=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr
 common=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DPYGPT_CUDA=ON "-DPYGPT_CUDA_ARCHITECTURES=$target")
 
 nvidia-smi >"$out/nvidia-smi.txt"
-part configure cmake -S . -B build/cuda "${common[@]}" -DPYGPT_TESTS=ON "-DPython_EXECUTABLE=$(command -v "$python")" \
-  "-Dpybind11_DIR=$("$python" -m pybind11 --cmakedir)" "-DCMAKE_INSTALL_PREFIX=$PWD/pygpt" -DPYGPT_VERSION=0.1.0
-part build cmake --build build/cuda --target install
-part tests_build cmake --build build/cuda
+if pybind11=$("$python" -m pybind11 --cmakedir 2>/dev/null); then
+  common+=("-DPython_EXECUTABLE=$(command -v "$python")" "-Dpybind11_DIR=$pybind11" "-DCMAKE_INSTALL_PREFIX=$PWD/pygpt"
+    -DPYGPT_VERSION=0.1.0)
+else
+  common+=(-DPYGPT_PYTHON=OFF)
+  summary+=("--    $python has no pybind11: the engine's tests and the figures are left out")
+fi
+part configure cmake -S . -B build/cuda "${common[@]}" -DPYGPT_TESTS=ON
+part build cmake --build build/cuda
 part kernels ctest --test-dir build/cuda --output-on-failure -R '\.gpu$'
-part engine env PYTHONPATH="$PWD" "$python" -m pytest tests/engine/test_cuda.py -q -rs
+if [ -n "$pybind11" ]; then
+  part install cmake --install build/cuda
+  part engine env PYTHONPATH="$PWD" "$python" -m pytest tests/engine/test_cuda.py tests/bench/test_gpu.py -q -rs
+fi
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck synccheck initcheck; do
@@ -49,7 +57,9 @@ else
   summary+=("--    compute-sanitizer is not installed")
 fi
 
-part bench env PYTHONPATH="$PWD" "$python" tools/bench_cuda.py
-[ -s "$out/bench.log" ] && cat "$out/bench.log"
+if [ -n "$pybind11" ]; then
+  part bench env PYTHONPATH="$PWD" "$python" tools/bench_cuda.py --json "$out/bench.json"
+  cat "$out/bench.log"
+fi
 printf '%s\n' "${summary[@]}"
 exit $failed

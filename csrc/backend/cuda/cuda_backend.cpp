@@ -156,15 +156,15 @@ int64_t CudaBackend::steps_of(const Batch& batch, const Plan& plan) const {
   return all_go_on ? std::clamp<int64_t>(plan.max_steps, 1, kMostSteps) : 1;
 }
 
-/// One step: from a recording, where rows and answers are as many as in one before.
+/// One step. With so many rows and answers for the first time it is done as it comes, which loads the kernels that it
+/// needs; then it is recorded, and taken from the recording.
 void CudaBackend::put_on_stream(const Batch& batch, bool may_record) {
   const CudaForward forward(*this, batch);
   if (!may_record) return forward();
-  auto& graph = graphs_[{step_.rows(), step_.answers()}];
-  if (!graph) {
-    graph = record(*device_, forward);
-  }
-  graph->launch();
+  const auto [known, is_new] = graphs_.try_emplace({step_.rows(), step_.answers()});
+  if (is_new) return forward();
+  if (!known->second) known->second = record(*device_, forward);
+  known->second->launch();
 }
 
 /// The logits that somebody will read, asked for.

@@ -24,8 +24,7 @@ EngineOptions on_device(EngineOptions options = {}) {
 
 std::vector<float> logits_of(const File& file, const EngineOptions& options) {
   Engine engine(file, options);
-  const int64_t length = engine.context_length();
-  return ask(engine, {{.prompt = prompt_of(length, 1), .max_tokens = 0, .logits = true}})[0].logits;
+  return ask(engine, {{.prompt = prompt_of(22, 1), .max_tokens = 0, .logits = true}})[0].logits;
 }
 
 const std::vector<std::pair<const char*, ModelConfig>>& shapes() {

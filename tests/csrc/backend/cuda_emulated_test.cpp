@@ -1,6 +1,7 @@
 // What only a GPU that the processor plays can show.
 
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/probe.h"
 
 #include "check.h"
 #include "emulated/emulated_device.h"
@@ -94,6 +95,13 @@ void fewer_pages() {
   expect(all(bytes) < all(int64_t{1} << 30), "pages for fewer sequences than may run");
 }
 const Test fewer_pages_test{"with little memory there are fewer pages, for one context at least", fewer_pages};
+
+void copies() {
+  EmulatedDevice device;
+  expect(cuda::copy_bandwidth(device, 1000, 3) > 0, "bytes a second");
+  expect_throws<Error>([&] { static_cast<void>(cuda::copy_bandwidth(device, 0, 3)); }, "no bytes");
+}
+const Test copies_test{"copies on the device are measured", copies};
 
 void unknown_devices() {
   const auto file = any_model(gpt2_shape(), "f32");
