@@ -87,6 +87,7 @@ std::vector<Got> all_of(Engine& engine, int32_t count) {
   std::vector<Request> requests;
   for (int32_t seed = 0; seed < count; ++seed) {
     requests.push_back(asked(seed, 3));
+    requests.back().prompt = prompt_of(1 + seed * 3 % 11, seed);
     requests.back().logits = true;
   }
   std::vector<Got> got;
@@ -95,18 +96,15 @@ std::vector<Got> all_of(Engine& engine, int32_t count) {
 }
 
 void any_batch_and_chunk() {
-  for (const auto& [format, chunks] : std::vector<std::pair<const char*, std::vector<int64_t>>>{
-           {"f16", {1, 48}}, {"bf16", {9}}, {"q4", {7}}, {"f32", {7}}}) {
+  for (const auto& [format, chunk] : {std::pair<const char*, int64_t>{"f16", 1}, {"q4", 3}}) {
     const File file = any_model(nanochat_shape(), format);
     Engine alone(file, on_device({.prefill_chunk = 48, .max_running = 1}));
+    Engine together(file, on_device({.prefill_chunk = chunk}));
     const auto wanted = all_of(alone, 8);
-    for (const int64_t chunk : chunks) {
-      Engine engine(file, on_device({.prefill_chunk = chunk}));
-      for (const int32_t count : {2, 8}) {
-        const auto got = all_of(engine, count);
-        for (size_t i = 0; i < got.size(); ++i)
-          expect(got[i] == wanted[i], join(format, ", chunk ", chunk, ", ", i, " of ", count));
-      }
+    for (const int32_t count : {2, 8}) {
+      const auto got = all_of(together, count);
+      for (size_t i = 0; i < got.size(); ++i)
+        expect(got[i] == wanted[i], join(format, ", chunk ", chunk, ", ", i, " of ", count));
     }
   }
 }
@@ -146,7 +144,7 @@ void slides() {
   const File file = any_model(gpt2_shape(), "f32");
   Engine cpu(file, {.threads = 1}), gpu(file, on_device());
   for (const Overflow overflow : {Overflow::slide, Overflow::shift}) {
-    Request request{.prompt = prompt_of(44, 2), .max_tokens = 12, .overflow = overflow};
+    Request request{.prompt = prompt_of(44, 2), .max_tokens = 8, .overflow = overflow};
     request.sampling.temperature = 0;
     expect_equal(ask(gpu, {request})[0].token_ids, ask(cpu, {request})[0].token_ids);
   }
