@@ -89,7 +89,8 @@ def _model(arguments: argparse.Namespace) -> int:
     )
     _check_picture(arguments)
     options = {
-        name: getattr(arguments, name) for name in ("threads", "max_context", "kv_dtype", "mmap", "verify")
+        name: getattr(arguments, name)
+        for name in ("device", "threads", "max_context", "kv_dtype", "mmap", "verify")
     }
     with progress_bar() as progress:
         report = measure(
@@ -113,8 +114,10 @@ def _gpu(arguments: argparse.Namespace) -> int:
         context = engine.info["context_length"]
         report = measure(
             engine,
-            tokens=arguments.tokens or min(240, context - 16),
-            prompt_tokens=arguments.prompt_tokens or min(512, context - 1),
+            tokens=min(240, context - 16) if arguments.tokens is None else arguments.tokens,
+            prompt_tokens=min(512, context - 1)
+            if arguments.prompt_tokens is None
+            else arguments.prompt_tokens,
             batches=_batches(arguments.batch, drawn=False),
             repeats=REPEATS.check("repeats", arguments.repeats),
             copy_gb_s=copy_gb_s(),
