@@ -15,7 +15,7 @@ from pygpt.chat import ChatTemplate
 from pygpt.checkpoints.base import Imported
 from pygpt.divergence import first_difference, first_lossy_layer
 from pygpt.errors import Error, ModelFileError, NumericalError
-from pygpt.file import Contents, Progress, packed
+from pygpt.file import Contents, Progress, Stored
 from pygpt.kinds import MAX_FLOAT32
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt
 from pygpt.opening import recorded_defaults
@@ -51,9 +51,8 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
     prompt = choose_prompt(a, sum(rows * cols for _, rows, cols in specs.values()))
     positions = choose_positions(len(prompt))
 
-    def as_stored(name: str) -> NDArray[np.float32]:
-        kind, rows, cols = specs[name]
-        return _core.unpack(packed(contents, name, kind), kind, contents.format_of(name, kind), rows, cols)
+    def as_stored(name: str) -> Stored:
+        return Stored(contents, name, specs[name][0])
 
     def step(done: int) -> None:
         if progress:
@@ -63,16 +62,16 @@ def compute(imported: Imported, contents: Contents, progress: Progress | None) -
     original = forward(a, contents.weights, prompt, positions)
     step(1)
     is_exact = contents.dtype == "f32"  # what is stored is what was trained
-    stored = original if is_exact else forward(a, as_stored, prompt, positions, contents.rounding)
+    kept = original if is_exact else forward(a, as_stored, prompt, positions, contents.rounding)
     step(2)
     logits, method = _original_logits(imported.original_logits, prompt, positions, original.logits)
     step(3)
-    for values, whose in ((logits, "of this model"), (stored.logits, f"of this model as {contents.dtype}")):
+    for values, whose in ((logits, "of this model"), (kept.logits, f"of this model as {contents.dtype}")):
         if not np.abs(values).max() <= MAX_FLOAT32:
             raise ParityError(f"the logits {whose} are not finite in binary32, in which the engine computes")
-    sets = [answers(values, a.vocab_size) for values in (logits, stored.logits)]
+    sets = [answers(values, a.vocab_size) for values in (logits, kept.logits)]
     return KnownAnswers(prompt, positions, sets[0], sets[1], method), Traces(
-        original, stored, prompt, positions
+        original, kept, prompt, positions
     )
 
 
@@ -98,7 +97,8 @@ def _original_logits(
     if not difference <= IMPORT_BUDGET:
         raise ParityError(
             f"the model computes something else than its family: before any rounding, logits differ by "
-            f"{difference:.2g} of the largest |logit|. Was its code changed (activation, scale, norm)?"
+            f"{difference:.2g} of the largest |logit|. Was its code changed (activation, scale, norm), or "
+            "does its config ask for something that export does not read?"
         )
     return logits, "the original PyTorch module in float64"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.architecture import DEFAULT_TYPES, Architecture, format_value
+from pygpt.architecture import DEFAULT_TYPES, PANEL, Architecture, format_value
 from pygpt.dtypes import QUANTISED, rounded_activations, tensor_format
 from pygpt.errors import InvalidRequestError
 
@@ -21,6 +23,7 @@ MAGIC = "pygpt 1"
 ALIGNMENT = 64
 HEADER_LIMIT = 1 << 20
 BLOCK = 2 << 20  # a huge page
+PIECE = 1 << 21  # weights that are packed at once
 
 # In header order (docs/format.md, section Header).
 BLOB_NAMES = ("tokenizer.json", "chat_template.jinja", "chat.json", "provenance.json", "known_answers.json")
@@ -61,26 +64,56 @@ class _Part:
     line: str
     offset: int
     size: int
-    data: Callable[[], bytes]
+    pieces: Callable[[], Iterable[bytes]]
     crc32c: int = 0
 
 
-def packed(contents: Contents, name: str, kind: str) -> bytes:
-    """A tensor's bytes as they lie in the file.
+class Stored:
+    """A tensor [rows, cols] as a file of these contents holds it: bytes, or back in floats, rows at a time.
 
     Raises:
-        InvalidRequestError: a value does not fit into the format.
+        InvalidRequestError: a value does not fit into the format; by whatever packs it.
     """
-    weights = contents.weights(name)
-    try:
-        return _core.pack(weights, kind, contents.format_of(name, kind))
-    except ValueError as error:
-        largest = float(np.abs(weights).max())
-        raise InvalidRequestError(
-            "dtype",
-            f"the tensor {name} has values of up to {largest:.6g}, which {contents.dtype} cannot hold; "
-            'use dtype="bf16" or dtype="f32"',
-        ) from error
+
+    def __init__(self, contents: Contents, name: str, kind: str) -> None:
+        self._weights = contents.weights(name)
+        self._name, self._kind, self._format = name, kind, contents.format_of(name, kind)
+        self._dtype = contents.dtype
+        self.shape: tuple[int, int] = self._weights.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of its bytes, in pieces that stay in a cache."""
+        step = max(PANEL, PIECE // self.shape[1] // PANEL * PANEL)
+        return (self._packed(start, start + step) for start in range(0, len(self), step))
+
+    def __getitem__(self, rows: int | slice | list[int]) -> NDArray[np.float32]:
+        if isinstance(rows, int):
+            row: NDArray[np.float32] = self._back(rows, rows + 1)[0]
+            return row
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            return self._back(start, stop)
+        return np.stack([self[row] for row in rows])
+
+    def _back(self, start: int, stop: int) -> NDArray[np.float32]:
+        first = start // PANEL * PANEL  # what is packed on its own begins with a panel
+        packed = self._packed(first, stop)
+        return _core.unpack(packed, self._kind, self._format, stop - first, self.shape[1])[start - first :]
+
+    def _packed(self, start: int, stop: int) -> bytes:
+        rows = self._weights[start:stop]
+        try:
+            return _core.pack(rows, self._kind, self._format)
+        except ValueError as error:
+            largest = float(np.abs(rows).max())
+            raise InvalidRequestError(
+                "dtype",
+                f"the tensor {self._name} has values of up to {largest:.6g}, which {self._dtype} "
+                'cannot hold; use dtype="bf16" or dtype="f32"',
+            ) from error
 
 
 def write(path: Path, contents: Contents, progress: Progress | None = None) -> None:
@@ -97,19 +130,18 @@ def write(path: Path, contents: Contents, progress: Progress | None = None) -> N
     total = parts[-1].offset + parts[-1].size
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        blocks = _Blocks(fd)
-        # The header holds the checksums, so it comes last; until then the file begins with zeros: no model.
-        blocks.write(bytes(data_start))
-        end = 0
-        for part in parts:
-            data = part.data()
-            part.crc32c = _core.crc32c(data)
-            blocks.write(bytes(part.offset - end))
-            blocks.write(data)
-            end = part.offset + part.size
-            if progress:
-                progress("writing", end, total)
-        blocks.flush()
+        with _Behind(_Blocks(fd)) as blocks:
+            # The header holds the checksums, so it comes last; till then the file begins with zeros.
+            blocks.write(bytes(data_start))
+            end = 0
+            for part in parts:
+                blocks.write(bytes(part.offset - end))
+                for piece in part.pieces():
+                    part.crc32c = _core.crc32c(piece, part.crc32c)
+                    blocks.write(piece)
+                end = part.offset + part.size
+                if progress:
+                    progress("writing", end, total)
         os.lseek(fd, 0, os.SEEK_SET)
         _write_all(fd, _header(contents, parts).ljust(data_start, b"\0"))
         os.fsync(fd)
@@ -126,21 +158,27 @@ def _layout(contents: Contents) -> Iterator[_Part]:
     for name in BLOB_NAMES:
         if name in contents.blobs:
             size = len(contents.blobs[name])
-            yield _Part(
-                f"blob {name} {offset} {size}", offset, size, partial(contents.blobs.__getitem__, name)
-            )
+            yield _Part(f"blob {name} {offset} {size}", offset, size, partial(_blob, contents, name))
             offset = _aligned(offset + size)
     for name, kind, rows, cols in _core.tensor_specs(contents.architecture.to_config()):
         stored_as = contents.format_of(name, kind)
         size = _packed_size(kind, stored_as, rows, cols)
         line = f"tensor {name} {stored_as} {rows} {cols} {offset} {size}"
-        yield _Part(line, offset, size, partial(packed, contents, name, kind))
+        yield _Part(line, offset, size, partial(_tensor, contents, name, kind))
         offset = _aligned(offset + size)
+
+
+def _blob(contents: Contents, name: str) -> list[bytes]:
+    return [contents.blobs[name]]
+
+
+def _tensor(contents: Contents, name: str, kind: str) -> Iterator[bytes]:
+    return Stored(contents, name, kind).pieces()
 
 
 def _packed_size(kind: str, format: str, rows: int, cols: int) -> int:
     """Bytes of a packed tensor. Panels and rows are all alike, so one tells: formats are the core's."""
-    unit = 16 if kind == "matrix" else 1
+    unit = PANEL if kind == "matrix" else 1
     return -(-rows // unit) * len(_core.pack(np.zeros((unit, cols), np.float32), kind, format))
 
 
@@ -185,8 +223,36 @@ class _Blocks:
                 self.flush()
 
     def flush(self) -> None:
+        """Write what is left of the last block."""
         _write_all(self._fd, memoryview(self._block)[: self._filled])
         self._filled = 0
+
+
+class _Behind:
+    """Writes pieces on a thread of its own, in order, while the next are packed; two of them wait at most.
+
+    The end of the `with` writes the rest; what fails there, or before, is raised.
+    """
+
+    def __init__(self, blocks: _Blocks) -> None:
+        self._blocks = blocks
+        self._thread = ThreadPoolExecutor(1, "pygpt-write")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _Behind:
+        return self
+
+    def write(self, piece: bytes) -> None:
+        while len(self._waiting) > 1:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._blocks.write, piece))
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for written in self._waiting:
+                written.result()
+            self._blocks.flush()
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:

@@ -76,13 +76,18 @@ def choose_positions(length: int) -> list[int]:
 def answers(logits: NDArray[np.float64], vocab_size: int) -> list[Answer]:
     """What is recorded of the logits [positions, padded_vocab_size]; padding is never recorded."""
     logits = logits[:, :vocab_size]
-    # Largest first; of equal logits, the lower id: always in the same order.
-    order = np.argsort(-logits, axis=-1, kind="stable")[:, :LARGEST]
-    largest = np.take_along_axis(logits, order, axis=-1)
-    return [
-        Answer(ids.tolist(), [_binary32(x) for x in row], _binary32(total))
-        for ids, row, total in zip(order, largest, log_sum_exp(logits), strict=True)
-    ]
+    found = []
+    for row, total in zip(logits, log_sum_exp(logits), strict=True):
+        ids = _largest(row)
+        found.append(Answer(ids.tolist(), [_binary32(x) for x in row[ids]], _binary32(total)))
+    return found
+
+
+def _largest(row: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Ids of the largest logits, largest first; of equal ones the lower id: always in the same order."""
+    count = min(LARGEST, len(row))
+    candidates = np.flatnonzero(row >= np.partition(row, -count)[-count])
+    return candidates[np.argsort(-row[candidates], kind="stable")][:count]
 
 
 def parse(blob: bytes, a: Architecture, path: str) -> KnownAnswers:

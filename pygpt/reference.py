@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,18 @@ from numpy.typing import NDArray
 from pygpt.architecture import PANEL, Architecture
 
 Array = NDArray[np.float64]
-Weights = Callable[[str], NDArray[np.floating]]  # a tensor [rows, cols] by its name in docs/format.md
+
+
+class Tensor(Protocol):
+    """What is asked of a tensor [rows, cols]; an array is one, too."""
+
+    @property
+    def shape(self) -> tuple[Any, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+Weights = Callable[[str], Tensor]  # by its name in docs/format.md
 Place = Callable[[str, Array], Array]  # "q" or "k" [T, D] of a head, as attention compares them
 Rounding = Callable[[str, Array], Array]  # what the matrix of this name sees of its input [..., cols]
 
@@ -31,7 +43,7 @@ def _exact(name: str, x: Array) -> Array:
     return x
 
 
-ROWS_AT_ONCE = 4096  # of a matrix in float64: the whole of it would be twice what the model is, in memory
+ROWS_AT_ONCE = 1024  # of a matrix in float64: the whole of it would be twice what the model is, in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +136,16 @@ def _product(weights: Weights, rounding: Rounding, x: Array, name: str) -> Array
     """x Wᵀ, some rows of W at a time, so that no float64 copy of the whole is made."""
     rounded, stored = rounding(name, x), weights(name)
     result = np.empty((*x.shape[:-1], len(stored)))
+    buffer = np.empty((min(ROWS_AT_ONCE, len(stored)), stored.shape[1]))
     for start in range(0, len(stored), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        result[..., rows] = rounded @ stored[rows].astype(np.float64).T
+        rows = buffer[: len(stored) - start]
+        rows[...] = stored[start : start + ROWS_AT_ONCE]
+        np.matmul(rounded, rows.T, out=result[..., start : start + ROWS_AT_ONCE])
     return result
 
 
 def _bias(weights: Weights, name: str, present: bool) -> Array | float:
-    return weights(name).astype(np.float64)[0] if present else 0.0
+    return weights(name)[0].astype(np.float64) if present else 0.0
 
 
 def _norm(a: Architecture, weights: Weights, x: Array, name: str) -> Array:

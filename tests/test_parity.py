@@ -16,7 +16,7 @@ from pygpt.architecture import Architecture
 from pygpt.divergence import explain, first_difference, first_lossy_layer
 from pygpt.dtypes import DTYPES
 from pygpt.errors import DeviceError, ModelFileError
-from pygpt.file import Contents, packed, write
+from pygpt.file import Contents, Stored, write
 from pygpt.known_answers import KnownAnswers, answers, choose_positions, choose_prompt, parse
 from pygpt.parity import (
     STORED_BUDGET,
@@ -66,16 +66,15 @@ def contents(a: Architecture = SMALL, dtype: str = "f32", seed: int = 0) -> Cont
 
 def known(what: Contents) -> KnownAnswers:
     a = what.architecture
-    specs = {name: (kind, rows, cols) for name, kind, rows, cols in _core.tensor_specs(a.to_config())}
+    specs = {name: kind for name, kind, _, _ in _core.tensor_specs(a.to_config())}
 
-    def stored(name: str) -> np.ndarray:
-        kind, rows, cols = specs[name]
-        return _core.unpack(packed(what, name, kind), kind, what.format_of(name, kind), rows, cols)
+    def as_stored(name: str) -> Stored:
+        return Stored(what, name, specs[name])
 
     prompt = choose_prompt(a, 1_000_000)
     positions = choose_positions(len(prompt))
     original = forward(a, what.weights, prompt, positions)
-    rounded = forward(a, stored, prompt, positions, what.rounding)
+    rounded = forward(a, as_stored, prompt, positions, what.rounding)
     sets = [answers(trace.logits, a.vocab_size) for trace in (original, rounded)]
     return KnownAnswers(prompt, positions, sets[0], sets[1], "test")
 

@@ -25,15 +25,10 @@ constexpr Tables make_tables() {
 
 constexpr Tables kTables = make_tables();
 
-}  // namespace
-
 // "Slicing by 8" (Kounavis and Berry, 2005): eight bytes a turn through eight tables, about 2 GB/s without any
 // instruction that a baseline machine lacks.
-uint32_t crc32c(std::span<const std::byte> data, uint32_t crc) noexcept {
-  const auto* at = reinterpret_cast<const unsigned char*>(data.data());
-  size_t left = data.size();
-  crc = ~crc;
-  for (; left >= 8; left -= 8, at += 8) {
+uint32_t by_tables(const unsigned char* at, size_t size, uint32_t crc) noexcept {
+  for (; size >= 8; size -= 8, at += 8) {
     uint32_t low = 0;
     uint32_t high = 0;
     std::memcpy(&low, at, 4);
@@ -42,8 +37,44 @@ uint32_t crc32c(std::span<const std::byte> data, uint32_t crc) noexcept {
     crc = kTables[7][low & 255] ^ kTables[6][low >> 8 & 255] ^ kTables[5][low >> 16 & 255] ^ kTables[4][low >> 24] ^
           kTables[3][high & 255] ^ kTables[2][high >> 8 & 255] ^ kTables[1][high >> 16 & 255] ^ kTables[0][high >> 24];
   }
-  for (; left > 0; --left, ++at) crc = crc >> 8 ^ kTables[0][(crc ^ *at) & 255];
-  return ~crc;
+  for (; size > 0; --size, ++at) crc = crc >> 8 ^ kTables[0][(crc ^ *at) & 255];
+  return crc;
+}
+
+#if defined(__x86_64__)
+
+// The instruction takes eight bytes in three cycles: 9 GB/s and more.
+[[gnu::target("sse4.2")]] uint32_t by_instruction(const unsigned char* at, size_t size, uint32_t crc) noexcept {
+  uint64_t wide = crc;
+  for (; size >= 8; size -= 8, at += 8) {
+    uint64_t bytes = 0;
+    std::memcpy(&bytes, at, 8);
+    wide = __builtin_ia32_crc32di(wide, bytes);
+  }
+  return by_tables(at, size, static_cast<uint32_t>(wide));
+}
+
+const bool kHasInstruction = __builtin_cpu_supports("sse4.2");
+
+#else
+
+uint32_t by_instruction(const unsigned char* at, size_t size, uint32_t crc) noexcept {
+  return by_tables(at, size, crc);
+}
+
+constexpr bool kHasInstruction = false;
+
+#endif
+
+}  // namespace
+
+uint32_t crc32c(std::span<const std::byte> data, uint32_t crc) noexcept {
+  const auto* at = reinterpret_cast<const unsigned char*>(data.data());
+  return ~(kHasInstruction ? by_instruction : by_tables)(at, data.size(), ~crc);
+}
+
+uint32_t crc32c_by_tables(std::span<const std::byte> data, uint32_t crc) noexcept {
+  return ~by_tables(reinterpret_cast<const unsigned char*>(data.data()), data.size(), ~crc);
 }
 
 }  // namespace pygpt

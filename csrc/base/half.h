@@ -34,24 +34,27 @@ struct BFloat16 {
   return __builtin_bit_cast(float, bits | (uint32_t{value.bits} & 0x8000u) << 16);
 }
 
+// The next two compute every case and choose, without a branch: compilers make vectors of loops over them.
+
 [[gnu::always_inline]] inline BFloat16 to_bfloat16(float value) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>(bits >> 16 | 0x40u)};  // keep NaN a (quiet) NaN
-  return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+  const uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+  const uint32_t nan = bits | 0x400000u;  // kept a (quiet) NaN
+  return {static_cast<uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded) >> 16)};
 }
 
 [[gnu::always_inline]] inline Half to_half(float value) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, value);
   const uint32_t sign = bits >> 16 & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u)};   // NaN
-  if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};  // 65520 and above round to infinity
-  if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 aligns the mantissa to the subnormal grid and rounds it
-    const float aligned = __builtin_bit_cast(float, magnitude) + 0.5f;
-    return {static_cast<uint16_t>(sign | (__builtin_bit_cast(uint32_t, aligned) - 0x3f000000u))};
-  }
-  const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u;
-  return {static_cast<uint16_t>(sign | rounded >> 13)};
+  const uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13;
+  // Below 2^-14: adding 0.5 aligns the mantissa to the subnormal grid and rounds it.
+  const float aligned = __builtin_bit_cast(float, magnitude) + 0.5f;
+  const uint32_t subnormal = __builtin_bit_cast(uint32_t, aligned) - 0x3f000000u;
+  uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
+  half = magnitude >= 0x477ff000u ? 0x7c00u : half;  // 65520 and above round to infinity
+  half = magnitude > 0x7f800000u ? 0x7e00u : half;   // NaN
+  return {static_cast<uint16_t>(sign | half)};
 }
 
 /// The nearest value of the type of `to`: for templates over element types.

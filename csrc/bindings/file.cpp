@@ -93,7 +93,9 @@ int format_of(const std::string& name) {
 
 Floats unpack_tensor(TensorKind kind, int format, std::span<const std::byte> packed, int64_t rows, int64_t cols) {
   Floats out({rows, cols});
-  for (int64_t row = 0; row < rows; ++row) unpack_row(kind, format, packed.data(), cols, row, out.mutable_data(row, 0));
+  float* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  unpack(kind, format, packed.data(), rows, cols, to);
   return out;
 }
 
@@ -104,14 +106,16 @@ py::bytes pack_array(const Floats& weights, const std::string& kind_text, const 
   if (!can_store(kind, format)) throw py::value_error("a " + kind_text + " cannot be " + format_text);
   const auto bytes = packed_bytes(kind, format, weights.shape(0), weights.shape(1));
   if (!bytes) throw py::value_error("the tensor is too large");
-  std::string out(static_cast<size_t>(*bytes), '\0');
+  auto out = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(*bytes)));
+  if (!out) throw py::error_already_set();
+  auto* to = reinterpret_cast<std::byte*>(PyBytes_AS_STRING(out.ptr()));  // nobody else sees it yet
   try {
     const py::gil_scoped_release release;
-    pack(kind, format, weights.data(), weights.shape(0), weights.shape(1), reinterpret_cast<std::byte*>(out.data()));
+    pack(kind, format, weights.data(), weights.shape(0), weights.shape(1), to);
   } catch (const Error& error) {
     throw py::value_error(error.what());
   }
-  return py::bytes(out);
+  return out;
 }
 
 std::span<const std::byte> span_of(const py::buffer_info& info) {

@@ -1,6 +1,7 @@
 #include "formats/pack.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -21,42 +22,73 @@ uint32_t largest_bits(const float* row, int64_t cols) {
 
 /// What packing a float gives, back as a float, must be finite where the float is.
 template <class Format>
-void check_finite(const float* weights, int64_t cols, int64_t row) {
-  if constexpr (Format::kIsPlain) {  // rounding keeps the order: where the largest fits, all do
-    const auto largest = std::bit_cast<float>(largest_bits(weights + row * cols, cols));
-    if (std::isfinite(to_float(Format::encode(largest)))) return;
-  }
-  for (int64_t col = 0; col < cols; ++col) {
-    const float weight = weights[row * cols + col];
-    if constexpr (Format::kIsPlain) {
-      check(std::isfinite(to_float(Format::encode(weight))) || !std::isfinite(weight), "the weight ", weight,
-            " at row ", row, ", column ", col, " is too large for ", Format::kName);
-    } else {
-      check(std::fabs(weight) <= kLargestQuantised, "the weight ", weight, " at row ", row, ", column ", col,
-            " is too large for ", Format::kName);
-    }
-  }
+bool fits(float weight) noexcept {
+  if constexpr (Format::kIsPlain) return std::isfinite(to_float(Format::encode(weight))) || !std::isfinite(weight);
+  return std::fabs(weight) <= kLargestQuantised;
 }
 
-constexpr int64_t kFewWeights = 1 << 16;  // packed sooner than a thread has started
-
+/// Whether all weights of a row do. Rounding keeps the order: where the largest fits, all do.
 template <class Format>
-void pack_matrix(const float* weights, int64_t rows, int64_t cols, std::byte* out) {
+bool row_fits(const float* row, int64_t cols) noexcept {
+  const auto largest = std::bit_cast<float>(largest_bits(row, cols));
+  return (std::isfinite(largest) && fits<Format>(largest)) || std::all_of(row, row + cols, fits<Format>);
+}
+
+/// Names the first weight that does not fit.
+template <class Format>
+void check_fits(const float* weights, int64_t rows, int64_t cols) {
+  for (int64_t i = 0; i < rows * cols; ++i)
+    check(fits<Format>(weights[i]), "the weight ", weights[i], " at row ", i / cols, ", column ", i % cols,
+          " is too large for ", Format::kName);
+}
+
+constexpr int64_t kFewWeights = 1 << 16;  // done sooner than a thread has started
+
+/// Calls job(panel) for all panels of a matrix, on all CPUs where that is worth it. The job must not throw.
+template <class Job>
+void for_panels(int64_t rows, int64_t cols, const Job& job) {
   const int64_t panels = panel_count(rows);
   Team team(rows * cols <= kFewWeights ? 1 : available_cpus());
   team.run([&](int worker) noexcept {
-    for (int64_t panel = panels * worker / team.size(); panel < panels * (worker + 1) / team.size(); ++panel) {
-      const int64_t row = panel * kPanel;
-      Format::pack_panel(weights + row * cols, std::min<int64_t>(kPanel, rows - row), cols,
-                         out + panel * Format::panel_bytes(cols));
-    }
+    for (int64_t panel = panels * worker / team.size(); panel < panels * (worker + 1) / team.size(); ++panel)
+      job(panel);
   });
 }
 
 template <class Format>
-void pack_rows(const float* weights, int64_t count, std::byte* out) {
+bool pack_matrix(const float* weights, int64_t rows, int64_t cols, std::byte* out) {
+  std::atomic<bool> all_fit = true;
+  for_panels(rows, cols, [&](int64_t panel) noexcept {
+    const int64_t first = panel * kPanel;
+    const int64_t count = std::min<int64_t>(kPanel, rows - first);
+    for (int64_t row = first; row < first + count; ++row) {
+      if (!row_fits<Format>(weights + row * cols, cols)) all_fit = false;
+    }
+    if (!all_fit) return;
+    std::byte* packed = out + panel * Format::panel_bytes(cols);
+    std::memset(packed, 0, static_cast<size_t>(Format::panel_bytes(cols)));
+    Format::pack_panel(weights + first * cols, count, cols, packed);
+  });
+  return all_fit;
+}
+
+template <class Format>
+bool pack_rows(const float* weights, int64_t rows, int64_t cols, std::byte* out) {
   auto* elements = reinterpret_cast<typename Format::Element*>(out);
-  for (int64_t i = 0; i < count; ++i) elements[i] = Format::encode(weights[i]);
+  for (int64_t row = 0; row < rows; ++row) {
+    if (!row_fits<Format>(weights + row * cols, cols)) return false;
+    for (int64_t i = row * cols; i < (row + 1) * cols; ++i) elements[i] = Format::encode(weights[i]);
+  }
+  return true;
+}
+
+template <class Format>
+void unpack_matrix(const std::byte* packed, int64_t rows, int64_t cols, float* out) {
+  for_panels(rows, cols, [&](int64_t panel) noexcept {
+    const int64_t first = panel * kPanel;
+    const int64_t count = std::min<int64_t>(kPanel, rows - first);
+    Format::unpack_panel(packed + panel * Format::panel_bytes(cols), count, cols, out + first * cols);
+  });
 }
 
 }  // namespace
@@ -94,14 +126,22 @@ std::optional<int64_t> packed_bytes(TensorKind kind, int format, int64_t rows, i
 void pack(TensorKind kind, int format, const float* weights, int64_t rows, int64_t cols, std::byte* out) {
   check(can_store(kind, format), "a ", kind_name(kind), " cannot be stored in this format");
   WeightFormats::visit(format, [&]<class Format>() {
-    for (int64_t row = 0; row < rows; ++row) check_finite<Format>(weights, cols, row);
+    bool fit = true;
     if (kind == TensorKind::matrix) {
-      std::memset(out, 0, static_cast<size_t>(packed_bytes(kind, format, rows, cols).value()));
-      pack_matrix<Format>(weights, rows, cols, out);
+      fit = pack_matrix<Format>(weights, rows, cols, out);
     } else if constexpr (Format::kIsPlain) {
-      pack_rows<Format>(weights, rows * cols, out);
+      fit = pack_rows<Format>(weights, rows, cols, out);
     }
+    if (!fit) check_fits<Format>(weights, rows, cols);
   });
+}
+
+void unpack(TensorKind kind, int format, const std::byte* packed, int64_t rows, int64_t cols, float* out) {
+  if (kind != TensorKind::matrix) {
+    for (int64_t row = 0; row < rows; ++row) unpack_row(kind, format, packed, cols, row, out + row * cols);
+    return;
+  }
+  WeightFormats::visit(format, [&]<class Format>() { unpack_matrix<Format>(packed, rows, cols, out); });
 }
 
 void unpack_row(TensorKind kind, int format, const std::byte* packed, int64_t cols, int64_t row, float* out) {

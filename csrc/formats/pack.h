@@ -26,6 +26,9 @@ std::optional<int64_t> packed_bytes(TensorKind kind, int format, int64_t rows, i
 /// weight that is to be quantised is not finite.
 void pack(TensorKind kind, int format, const float* weights, int64_t rows, int64_t cols, std::byte* out);
 
+/// A tensor's bytes back into floats [rows, cols].
+void unpack(TensorKind kind, int format, const std::byte* packed, int64_t rows, int64_t cols, float* out);
+
 /// Row `row` of a tensor [rows, cols] into out[cols].
 void unpack_row(TensorKind kind, int format, const std::byte* packed, int64_t cols, int64_t row, float* out);
 

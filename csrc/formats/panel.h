@@ -11,6 +11,9 @@ namespace pygpt {
 /// Columns of a panel: one cache line of f32, and a multiple of every vector.
 inline constexpr int kPanel = 16;
 
+/// k of a panel that are packed, or unpacked, together: rows become columns inside of an L1 cache.
+inline constexpr int64_t kTurned = 64;
+
 /// What kernels fetch early: while they multiply the lines of a block, those at the same place behind `from`, of every
 /// `step` lines the one `first`. Tiles that share a block share the lines of the next out among them, so that memory is
 /// busy all the time that they compute.

@@ -35,9 +35,26 @@ struct PlainFormat {
   /// weights [rows, cols], at most 16 rows, into a zeroed panel.
   static void pack_panel(const float* weights, int64_t rows, int64_t cols, std::byte* panel) {
     auto* elements = reinterpret_cast<Element*>(panel);
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t k = 0; k < cols; ++k)
-        elements[index(static_cast<int>(row), k)] = Format::encode(weights[row * cols + k]);
+    for (int64_t first = 0; first < cols; first += kTurned) {
+      const int64_t count = cols - first < kTurned ? cols - first : kTurned;
+      for (int64_t row = 0; row < rows; ++row) {
+        Element encoded[kTurned];  // apart from the scattered stores, so that encoding is vectors
+        for (int64_t i = 0; i < count; ++i) encoded[i] = Format::encode(weights[row * cols + first + i]);
+        for (int64_t i = 0; i < count; ++i) elements[index(static_cast<int>(row), first + i)] = encoded[i];
+      }
+    }
+  }
+
+  /// A panel back into weights [rows, cols], at most 16 rows.
+  static void unpack_panel(const std::byte* panel, int64_t rows, int64_t cols, float* weights) {
+    const auto* elements = reinterpret_cast<const Element*>(panel);
+    for (int64_t first = 0; first < cols; first += kTurned) {
+      const int64_t count = cols - first < kTurned ? cols - first : kTurned;
+      for (int64_t row = 0; row < rows; ++row) {
+        Element encoded[kTurned];
+        for (int64_t i = 0; i < count; ++i) encoded[i] = elements[index(static_cast<int>(row), first + i)];
+        for (int64_t i = 0; i < count; ++i) weights[row * cols + first + i] = to_float(encoded[i]);
+      }
     }
   }
 

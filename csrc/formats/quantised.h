@@ -72,6 +72,13 @@ struct QuantisedFormat {
     }
   }
 
+  /// A panel back into weights [rows, cols], at most 16 rows.
+  static void unpack_panel(const std::byte* panel, int64_t rows, int64_t cols, float* weights) {
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t k = 0; k < cols; ++k) weights[row * cols + k] = weight(panel, cols, static_cast<int>(row), k);
+    }
+  }
+
   /// The inner product: sums[r][p] += x[r][k] * w[p][k] for k in [first, first + depth), whole groups. In a group, an
   /// exact integer; over the groups, one chain of fused steps in ascending order. x: ByteRows of `k` activations; w:
   /// where the pair of groups of weight `first` lies in each panel.

@@ -24,6 +24,7 @@ from pygpt.kinds import shown
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
 _MERGED = "lora"  # begins the identity of a tensor that an adapter has changed
+_EMBEDDINGS = ("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight")
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 # Fields of adapter_config.json that change what an adapter computes, each with the values that do not.
@@ -77,8 +78,8 @@ def merged(source: Source, adapter: str | os.PathLike[str]) -> Source:
         raise ModelFileError(str(directory), "missing", f"holds neither {' nor '.join(_FILES)}")
     tensors = dict(source.tensors)
     for pair in _pairs(load(weights), config):
-        name = _base_name(source, weights, pair.module)
-        tensors[name] = _changed(tensors[name], pair, config, weights)
+        name, base = _base(source, weights, pair.module)
+        tensors[name] = _changed(base, pair, config, weights)
     return replace(source, tensors=tensors, files=(*source.files, config_file, weights))
 
 
@@ -140,11 +141,16 @@ def _is_named(module: str, name: str) -> bool:
     return module == name or module.endswith(f".{name}")
 
 
-def _base_name(source: Source, adapter: Path, module: str) -> str:
-    """The tensor that a module's factors change; GPT-2's files may lack `transformer.` in front."""
+def _base(source: Source, adapter: Path, module: str) -> tuple[str, StoredTensor]:
+    """The tensor that a module's factors change, by its name; GPT-2's files may lack `transformer.` in front,
+    and files of tied models the head, which then is the embedding."""
     for name in (f"{module}.weight", f"{module.removeprefix('transformer.')}.weight"):
         if name in source.tensors:
-            return name
+            return name, source.tensors[name]
+    if module == "lm_head":
+        for embedding in _EMBEDDINGS:
+            if embedding in source.tensors:
+                return f"{module}.weight", source.tensors[embedding]
     message = f"changes {module}.weight, which {source.name} does not have: it is an adapter of another model"
     raise ModelFileError(str(adapter), "missing_tensors", message, module)
 

@@ -100,9 +100,10 @@ def test_every_logit_of_gpt2_with_an_adapter_is_that_of_the_merged(prefix: bool,
         assert engine.info["provenance"]["lora"] == "lora"
 
 
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_an_adapter_on_a_tied_head_changes_the_head_and_not_the_embedding(
-    family: str, tmp_path: Path
+    family: str, stored: bool, tmp_path: Path
 ) -> None:
     model: nn.Module
     if family == "gpt2":
@@ -112,15 +113,17 @@ def test_an_adapter_on_a_tied_head_changes_the_head_and_not_the_embedding(
     else:
         llama = model = random_llama(LlamaConfig(tie_word_embeddings=True))
         save_llama(llama, tmp_path / "base")
-    (tmp_path / "base" / "model.safetensors").unlink()
-    torch.save(model.state_dict(), tmp_path / "base" / "pytorch_model.bin")  # has the head under its own name
+    source = tmp_path / "base"
+    if stored:
+        (source / "model.safetensors").unlink()
+        source = source / "pytorch_model.bin"
+        torch.save(model.state_dict(), source)  # has the head under its own name
     ((a, b),) = save_adapter(tmp_path / "lora", targets(model, ["lm_head"]), ["lm_head"]).values()
     head = model.get_submodule("lm_head")
     changed = head.weight + ALPHA / RANK * (b @ a)
     head.weight = nn.Parameter(changed.detach())  # no more the embedding's
     options = Options(tokenizer="none", lora=tmp_path / "lora")
     vocab = len(head.weight)
-    source = tmp_path / "base" / "pytorch_model.bin"
     assert_exported(source, model, tmp_path / "m.pygpt", options, context=20, vocab=vocab)
 
 

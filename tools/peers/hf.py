@@ -18,13 +18,14 @@ transformers: Any = importlib.import_module("transformers")
 class Transformers:
     version: str = transformers.__version__
 
-    def __init__(self, path: Path, weight_bytes: int) -> None:
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    def __init__(self, model: Any, weight_bytes: int) -> None:
+        """model: one of transformers' for causal language, on any device."""
+        self.model = model.eval()
         self.weight_bytes: int | None = weight_bytes
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> Generated:
-        ids = torch.tensor([list(each) for each in prompts])
+        ids = torch.tensor([list(each) for each in prompts], device=self.model.device)
         out = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -43,4 +44,5 @@ def prepare(shape: Shape, precision: str, source: Path, target: Path) -> Path:  
 
 def load(shape: Shape, precision: str, path: Path, threads: int) -> Runner:  # noqa: ARG001
     torch.set_num_threads(threads)
-    return Transformers(path, 4 * shape.parameters)
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return Transformers(model, 4 * shape.parameters)

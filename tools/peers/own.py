@@ -67,8 +67,9 @@ def _model(shape: Shape, source: Path) -> Any:
 class PyGPT:
     version: str = pygpt.__version__
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self.engine = pygpt.Engine(path, threads=threads, prefix_cache=False)  # each prompt is read
+    def __init__(self, path: Path, threads: int | None, device: str = "auto") -> None:
+        # Each prompt is read: no prefix cache.
+        self.engine = pygpt.Engine(path, threads=threads, device=device, prefix_cache=False)
         self.weight_bytes: int | None = path.stat().st_size
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> Generated:
