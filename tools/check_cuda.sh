@@ -58,8 +58,9 @@ else
 fi
 
 if [ -n "$pybind11" ]; then
-  part bench env PYTHONPATH="$PWD" "$python" tools/bench_cuda.py --json "$out/bench.json"
-  cat "$out/bench.log"
+  part bench env PYTHONPATH="$PWD" "$python" -m pygpt bench --device cuda --batch 64
+  part peers env PYTHONPATH="$PWD" "$python" tools/bench_cuda_peers.py --models 124M 355M --json "$out/peers.json"
+  cat "$out/bench.log" "$out/peers.log"
 fi
 printf '%s\n' "${summary[@]}"
 exit $failed
