@@ -231,4 +231,4 @@ class Engine:
         """Cancel what runs, stop the threads, free the memory. Idempotent."""
     @property
     def info(self) -> dict[str, Any]:
-        """threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, kv_page_tokens, prefill_chunk, max_running, max_waiting"""
+        """device, threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, kv_page_tokens, prefill_chunk, max_running, max_waiting"""
