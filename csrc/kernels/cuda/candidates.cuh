@@ -50,6 +50,7 @@ PYGPT_DEVICE int count_all(ChooseShared& shared, int mine) {
 
 PYGPT_DEVICE bool all_below_infinity(const Candidates& c) {
   int wrong = 0;
+#pragma unroll 8
   for (int32_t id = thread(); id < c.count; id += kChooseThreads) {
     if (!(c.logits[id] < bits_float(0x7f800000u))) wrong = 1;
   }
@@ -58,6 +59,7 @@ PYGPT_DEVICE bool all_below_infinity(const Candidates& c) {
 
 PYGPT_DEVICE float largest_value(const Candidates& c) {
   float most = bits_float(0xff800000u);
+#pragma unroll 8
   for (int32_t id = thread(); id < c.count; id += kChooseThreads) {
     const float value = c.value(id);
     most = value > most ? value : most;
@@ -70,6 +72,7 @@ PYGPT_DEVICE float largest_value(const Candidates& c) {
 /// The lowest id whose value is the largest.
 PYGPT_DEVICE int32_t most_likely(const Candidates& c, float largest) {
   int best = -c.count;
+#pragma unroll 8
   for (int32_t id = c.count - 1 - thread(); id >= 0; id -= kChooseThreads) {
     if (c.value(id) == largest) best = -id;
   }
