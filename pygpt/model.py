@@ -140,7 +140,8 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """What each position gathers from its past, over all heads. x: [B, T, C] -> [B, T, C]."""
         B, T, C = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.h, C // self.h).permute(2, 0, 3, 1, 4)  # each [B, H, T, D]
+        parts = self.qkv(x).split(C, dim=-1)  # three of [B, T, C]
+        q, k, v = (part.view(B, T, self.h, -1).transpose(1, 2) for part in parts)  # each [B, H, T, D]
         dropout = self.weight_dropout if self.training else 0.0
         # Mask, scale, softmax and sum as SelfAttention spells them out, in one kernel.
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)  # [B, H, T, D]

@@ -30,26 +30,32 @@ class Watcher:
         self.run = run
         self.target = target
         self.step = -1
+        self._exported: tuple[str, int] | None = None
         self._dtype = dtype
 
     def update(self) -> bool:
-        """Export the newest checkpoint if it is newer than the last one; whether it was.
+        """Export the newest checkpoint if it is another than the last one; whether it was.
+
+        Also one of the same step or an earlier one: of a run that took the place of the first (`--force`).
 
         Raises:
             ModelFileError: it is damaged. The next call tries again.
             OSError: the target cannot be written.
         """
         newest = next(iter(saved_steps.saved(self.run)), None)
-        if newest is None or saved_steps.step_of(newest) <= self.step:
+        if newest is None:
             return False
         try:
+            found = newest.name, newest.stat().st_mtime_ns
+            if found == self._exported:
+                return False
             saved_steps.verify(newest)
             export(newest, self.target, dtype=self._dtype)
-        except ModelFileError:
+        except (ModelFileError, OSError):
             if newest.is_dir():
                 raise
             return False  # the run removed it meanwhile, since it has a newer one
-        self.step = saved_steps.step_of(newest)
+        self.step, self._exported = saved_steps.step_of(newest), found
         return True
 
 

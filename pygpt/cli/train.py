@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -33,6 +34,7 @@ saves and stops, and so do SIGTERM and SIGUSR1; twice stops at once. docs/traini
 """
 _EPILOG = f"{EXIT_CODES}, 143 SIGTERM"
 _OF_THE_CHECKPOINT = {*SHAPE, "tokenizer", "vocab_size"} - {"context_length"}  # with --init-from
+_NO_MEMORY = "out of memory; try a smaller batch-size or --accumulate N, a smaller context-length or d-model"
 _SHORT_FLAGS = {"seed": ["-s"], "threads": ["-j"]}
 
 
@@ -56,6 +58,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--resume",
         action="store_true",
         help="go on with the run in DIR, with its hyper-parameters but for flags given, or begin it",
+    )
+    parser.add_argument(  # a flag of its own: with an optional value, --resume would take TEXT for it
+        "--resume=strict",
+        dest="resume",
+        action="store_const",
+        const="strict",
+        help="the same, but fail if the newest checkpoint is damaged, or none is there",
     )
     parser.add_argument(
         "--force",
@@ -111,8 +120,17 @@ def run(args: argparse.Namespace) -> int:
         if error.name not in ("torch", "safetensors"):
             raise
         raise MissingExtraError(f"training needs {error.name}: pip install 'pygpt[train]'") from error
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's two
+            raise OutOfMemory(_NO_MEMORY) from error
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = " ".join(str(error).partition("\n\n")[0].split())  # what follows is for torch's own people
+        raise InvalidRequestError("compile", f"torch cannot compile here: {reason}; leave it out") from error
+    except OutOfMemory:  # a MemoryError that says more
+        raise
     except MemoryError as error:
-        raise OutOfMemory("out of memory; try a smaller batch-size, context-length or d-model") from error
+        raise OutOfMemory(_NO_MEMORY) from error
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -127,26 +145,32 @@ def _run(args: argparse.Namespace) -> int:
     if args.text is None and not args.resume:
         raise InvalidRequestError("text", "say what to train on: a file, a folder, or python-docs")
 
+    from pygpt.train.processes import is_voice
     from pygpt.train.progress import ConsoleReporter, Reporter
     from pygpt.train.run import train
     from pygpt.train.stop import polite_signals
 
     reporter = Reporter() if args.quiet else ConsoleReporter()
-    with polite_signals() as stop:
-        result = train(
-            args.text,
-            args.output,
-            config,
-            force=args.force,
-            resume=args.resume,
-            changes=_preset_values(args.preset) | given,
-            reporter=reporter,
-            should_stop=stop,
-        )
-    if args.json:
-        _say(json.dumps({"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}))
-    else:
-        _say(str(args.output))
+    told = [_stopping] if is_voice() and not args.quiet else []
+    with polite_signals(*told) as stop:
+        try:
+            result = train(
+                args.text,
+                args.output,
+                config,
+                force=args.force,
+                resume=args.resume,
+                changes=_preset_values(args.preset) | given,
+                reporter=reporter,
+                should_stop=stop,
+            )
+        except KeyboardInterrupt:
+            if stop.signal is None or stop.asked:  # by Ctrl-C, the second time
+                raise
+            return 128 + stop.signal
+    if is_voice():
+        report = {"schema": "pygpt.train/1", "output": str(args.output), **asdict(result)}
+        _say(json.dumps(report) if args.json else str(args.output))
     return 128 + stop.signal if result.stopped and stop.signal else 0
 
 
@@ -174,29 +198,36 @@ def _dry_run(args: argparse.Namespace, config: TrainConfig) -> int:
     if args.text is None:
         raise InvalidRequestError("text", "say what to train on: a file, a folder, or python-docs")
     trainer = prepare(args.text, args.output or Path(), config)
-    config, state = trainer.config, trainer.state
+    config, state, model = trainer.config, trainer.state, headline(trainer)
     trainer.train_step(0.0)
     began_s, step_s = time.monotonic(), 0.0
-    while state.step < 4 or step_s * (state.step - 1) < 1.0:
+    while state.step < 2 or step_s * (state.step - 1) < 1.0:
         trainer.train_step(0.0)
         step_s = (time.monotonic() - began_s) / (state.step - 1)
+    minutes = round(min(config.steps * step_s / 60, config.max_minutes or float("inf")), 1)
     report = {
         "schema": "pygpt.train-dry-run/1",
-        "model": headline(trainer),
+        "model": model,
         "tokens": config.steps * config.batch_size * config.context_length,
         "tokens_per_s": round(config.batch_size * config.context_length / step_s),
-        "minutes": round(min(config.steps * step_s / 60, config.max_minutes or float("inf")), 1),
+        "minutes": minutes,
         "memory_mib": _peak_memory_mib(trainer),
     }
     if args.json:
         _say(json.dumps(report))
     else:
         _say(
-            f"{report['model']}\n{config.steps:,} steps, {report['tokens']:,} tokens: about "
-            f"{report['minutes']} minutes at {report['tokens_per_s']:,} tokens/s, "
+            f"{model}\n{config.steps:,} steps, {report['tokens']:,} tokens: about "
+            f"{_duration(minutes)} at {report['tokens_per_s']:,} tokens/s, "
             f"{report['memory_mib']:,} MiB. Nothing was written."
         )
     return 0
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 120:
+        return f"{minutes:.1f} minutes"
+    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} days"
 
 
 def _peak_memory_mib(trainer: Trainer) -> int:
@@ -209,6 +240,11 @@ def _peak_memory_mib(trainer: Trainer) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     return peak >> 20 if sys.platform == "darwin" else peak >> 10
+
+
+def _stopping() -> None:
+    """From a signal's handler, which may stand inside a write to sys.stderr."""
+    os.write(2, b"\nstopping behind this step; what was learnt is saved first (again: at once)\n")
 
 
 def _say(text: str) -> None:

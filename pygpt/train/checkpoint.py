@@ -8,7 +8,7 @@ metrics.jsonl       one line an evaluation; a crash may tear the last line
 checkpoints/        what a run resumes from: see pygpt.train.saved_steps and pygpt.train.resume
 tokens/             the tokenised text, where it is large: see pygpt.train.tokens
 curve.png           losses over tokens
-failed_step.json    the batch whose loss was not finite, if a run ended so
+failed_steps.jsonl  the batches whose loss or gradient was not finite, a line each
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TOKENIZER = "tokenizer.json"
 TRAINING = "training.json"
 METRICS = "metrics.jsonl"
 CURVE = "curve.png"
-FAILED_STEP = "failed_step.json"
+FAILED_STEPS = "failed_steps.jsonl"
 TOKENS = "tokens"
 BOARD = "tensorboard"
 SCHEMA = "pygpt.training/1"
@@ -93,7 +93,7 @@ def remove_run(directory: Path, *, keep: Path | None = None) -> None:
     for name in (saved_steps.FOLDER, TOKENS, BOARD):
         if (directory / name).is_dir() and directory / name != keep:
             shutil.rmtree(directory / name)
-    for name in (WEIGHTS, CONFIG, TOKENIZER, TRAINING, METRICS, CURVE, FAILED_STEP):
+    for name in (WEIGHTS, CONFIG, TOKENIZER, TRAINING, METRICS, CURVE, FAILED_STEPS):
         (directory / name).unlink(missing_ok=True)
 
 

@@ -30,9 +30,11 @@ class TrainConfig:
     bias: Annotated[bool, "biases on linear layers and layer norms"] = True
     tie_weights: Annotated[bool, "let the head use the token embedding's table"] = False
     init_from: Annotated[str | None, "begin with the weights of a checkpoint: all but dropout is its"] = None
+    init_n_head: Annotated[int | None, "its attention heads, where it does not say"] = None
+    init_attention_scale: Annotated[str | None, "head or width: what it scales by, as for export"] = None
 
     # The vocabulary.
-    tokenizer: Annotated[str, "chars, bpe (learnt from the text), or a tokenizer.json"] = "chars"
+    tokenizer: Annotated[str, "chars, bpe (learnt from the text), or a file: see docs/training.md"] = "chars"
     vocab_size: Annotated[int, "tokens of bpe, bytes among them"] = 4096
     cache: Annotated[str | None, "directory of the tokenised text, for runs to share"] = None
 
@@ -48,6 +50,7 @@ class TrainConfig:
     beta1: Annotated[float, "AdamW's memory of the gradient"] = 0.9
     beta2: Annotated[float, "AdamW's memory of the squared gradient"] = 0.99
     grad_clip: Annotated[float, "longer gradients are scaled down to this norm"] = 1.0
+    on_nan: Annotated[str, "at a loss that is no number: stop, skip the batch, or rollback and skip"] = "stop"
 
     # What it shows and keeps.
     eval_interval: Annotated[int, "steps between evaluations; the best one's weights are kept"] = 250
@@ -68,6 +71,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, bound in _AT_LEAST.items():
             _require(name, getattr(self, name), lambda value, bound=bound: value >= bound, f">= {bound}")
+        _require("seed", self.seed, lambda value: value < 1 << 63, "below 2^63")
         for name in ("learning_rate", "grad_clip", "max_minutes"):
             _require(name, getattr(self, name), lambda value: value > 0, "> 0")
         for name in ("dropout", "attention_dropout", "beta1", "beta2"):
@@ -76,7 +80,9 @@ class TrainConfig:
             value = getattr(self, item.name)
             if isinstance(value, float):
                 _require(item.name, value, math.isfinite, "finite")
-        _require("precision", self.precision, lambda value: value in PRECISIONS, " or ".join(PRECISIONS))
+        for name, choices in (("precision", PRECISIONS), ("on_nan", ON_NAN)):
+            text = " or ".join(choices)
+            _require(name, getattr(self, name), lambda value, choices=choices: value in choices, text)
         if self.batch_size % self.accumulate:
             raise InvalidRequestError(
                 "accumulate", f"{self.accumulate} does not divide a batch_size of {self.batch_size}"
@@ -84,6 +90,7 @@ class TrainConfig:
 
 
 PRECISIONS = ("f32", "tf32", "bf16")
+ON_NAN = ("stop", "skip", "rollback")  # see pygpt.train.not_finite
 
 
 _AT_LEAST = {
@@ -107,7 +114,7 @@ _AT_LEAST = {
 
 # The architecture. A run that goes on cannot change it, nor its vocabulary.
 SHAPE = ("n_layers", "h", "d_model", "context_length", "activation", "bias", "tie_weights")
-FIXED = (*SHAPE, "tokenizer", "vocab_size", "init_from")
+FIXED = (*SHAPE, "tokenizer", "vocab_size", "init_from", "init_n_head", "init_attention_scale")
 
 
 def _require(name: str, value: Any, holds: Any, what: str) -> None:

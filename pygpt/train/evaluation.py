@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +19,12 @@ _TOKENS_AT_ONCE = 4096  # enough to fill a CPU, small enough for any memory
 
 @torch.no_grad()
 def evaluate(
-    model: Model, ids: Tensor | NDArray[np.generic], context: int, *, windows: int | None = None
+    model: Model,
+    ids: Tensor | NDArray[np.generic],
+    context: int,
+    *,
+    windows: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> float:
     """Mean loss in nats a token over the non-overlapping full windows of the text, without dropout.
 
@@ -29,6 +36,7 @@ def evaluate(
         ids: integers [N] with N > context.
         context: tokens a window, at most the model's context_length.
         windows: read only this many windows, evenly spread, or None for all.
+        progress: is told how many windows were read, of how many.
 
     Raises:
         InvalidRequestError: the text is shorter than one window.
@@ -49,6 +57,8 @@ def evaluate(
             x, y = text_windows(ids, chosen[first : first + rows] * context, context)
             logits = model(x.to(device)).float()  # [rows, context, n_vocab]
             total += cross_entropy(logits.flatten(0, 1), y.to(device).flatten(), reduction="sum").item()
+            if progress is not None:
+                progress(first, len(chosen))
     finally:
         model.train(was_training)
     return total / (len(chosen) * context)

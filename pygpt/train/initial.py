@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pygpt.architecture import Architecture
-from pygpt.checkpoints.base import Array, Imported, Options
+from pygpt.architecture import IMPLIED, Architecture, format_value
+from pygpt.checkpoints.base import Array, Imported
 from pygpt.checkpoints.recognise import read
 from pygpt.errors import InvalidRequestError, ModelFileError
-from pygpt.model import LAYER_NORM_EPSILON, Model, ModelConfig
+from pygpt.model import LAYER_NORM_EPSILON, Activation, Model, ModelConfig
 from pygpt.tokenizer import Tokenizer
 from pygpt.train import checkpoint, resume
 from pygpt.train.config import TrainConfig
-from pygpt.train.vocabulary import VOCABULARIES, make_tokenizer
+from pygpt.train.vocabulary import VOCABULARIES, make_tokenizer, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,7 @@ def imported(config: TrainConfig) -> Start:
         InvalidRequestError: it holds no vocabulary and none is given, or `Model` cannot have its shape.
     """
     assert config.init_from is not None
-    given = None if config.tokenizer in VOCABULARIES else config.tokenizer
-    found = read(config.init_from, Options(tokenizer=given))
-    if found.tokenizer is None:
-        raise InvalidRequestError(
-            "tokenizer", f"{config.init_from} holds no vocabulary; give its --tokenizer FILE"
-        )
+    found, tokenizer = _found(config, config.init_from)
     a = found.architecture
     _refuse_foreign(a, config.init_from)
     biased = a.qkv_bias or a.proj_bias or a.mlp_bias or a.norm_bias or a.head_bias
@@ -91,28 +87,53 @@ def imported(config: TrainConfig) -> Start:
     )  # fmt: skip
     fitting = Model.from_config(model_config(config, a.padded_vocab_size))
     weights = _weights(found, {name: tensor.shape for name, tensor in fitting.state_dict().items()})
-    return Start(config, found.tokenizer, a.padded_vocab_size, weights)
+    return Start(config, tokenizer, a.padded_vocab_size, weights)
+
+
+def _found(config: TrainConfig, source: str) -> tuple[Imported, Tokenizer]:
+    """The checkpoint as export reads it, and its vocabulary. Errors name the flags of `pygpt train`."""
+    missing = InvalidRequestError(
+        "tokenizer",
+        f"{source} holds no vocabulary; give its own: --tokenizer with a tokenizer.json, nanoGPT's meta.pkl, "
+        "or the .txt that it was trained on",
+    )
+    scale = config.init_attention_scale
+    options = replace(named(config.tokenizer), n_head=config.init_n_head, attention_scale=scale)
+    try:
+        found = read(source, options)
+    except InvalidRequestError as error:
+        if error.param == "n_head" and config.init_n_head is None:
+            raise InvalidRequestError("init_n_head", f"{source} does not say; give --init-n-head") from error
+        if error.param in ("meta", "text") and config.tokenizer in VOCABULARIES:
+            raise missing from error
+        raise
+    if found.tokenizer is None:
+        raise missing
+    return found, found.tokenizer
 
 
 def _refuse_foreign(a: Architecture, name: str) -> None:
-    expressible = {
-        "norm": (a.norm, "layer_norm"),
-        "norm_epsilon": (float(np.float32(a.norm_epsilon)), float(np.float32(LAYER_NORM_EPSILON))),
-        "position": (a.position, "learned"),
-        "gate": (a.gate, False),
-        "n_kv_head": (a.n_kv_head, a.n_head),
-        "d_ff": (a.d_ff, 4 * a.d_model),
-        "head_dim": (a.head_dim * a.n_head, a.d_model),
-    }
-    for what, (found, ours) in expressible.items():
-        if found != ours:
-            raise ModelFileError(
-                name,
-                "unsupported_architecture",
-                f"cannot be trained here: its {what} is {found}, and that of pygpt.model.Model {ours}; "
-                "export runs it, and GPT-2's kin can be fine-tuned",
-                "config",
-            )
+    """Name everything that the architecture has and `Model` has not."""
+    activations = get_args(Activation)
+    ours = {
+        **IMPLIED, "n_kv_head": a.n_head, "head_dim": a.d_model // max(a.n_head, 1), "d_ff": 4 * a.d_model,
+        "norm": "layer_norm", "norm_epsilon": LAYER_NORM_EPSILON, "position": "learned",
+        "activation": a.activation if a.activation in activations else " or ".join(activations),
+    }  # fmt: skip
+    theirs = {field: format_value(getattr(a, field)) for field in ours}
+    foreign = [
+        f"{field} {theirs[field]} (there {format_value(value)})"
+        for field, value in ours.items()
+        if theirs[field] != format_value(value)
+    ]
+    if foreign:
+        raise ModelFileError(
+            name,
+            "unsupported_architecture",
+            f"cannot be trained here, for it has what pygpt.model.Model has not: {', '.join(foreign)}. "
+            "GPT-2's kin can be fine-tuned; pygpt export runs this one as it is",
+            "config",
+        )
 
 
 def _weights(found: Imported, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -124,7 +145,7 @@ def _weights(found: Imported, shapes: Mapping[str, torch.Size]) -> dict[str, Ten
         theirs = _canonical_name(name)
         if theirs == "head" and a.tied_head:
             theirs = "wte"
-        if theirs not in found.tensors:  # a bias that it does without
+        if name.endswith(".bias") and theirs not in found.tensors:
             weights[name] = torch.zeros(shape)
             continue
         values = found.tensors[theirs]()

@@ -33,8 +33,8 @@ class Metrics:
         self._told: set[str] = set()
         self._first = first
         self._board = _board(directory) if config.tensorboard and first else None
-        if first and step:
-            self._try(checkpoint.METRICS, lambda: _cut(directory / checkpoint.METRICS, step))
+        if step:
+            self.go_back(step)
 
     def add(self, line: Mapping[str, float]) -> None:
         """Write the figures of an evaluation."""
@@ -46,6 +46,11 @@ class Metrics:
             for name in ("train_loss", "validation_loss", "learning_rate"):
                 self._try(checkpoint.BOARD, partial(board.add_scalar, name, line[name], step))
 
+    def go_back(self, step: int) -> None:
+        """Forget the lines behind a step: they come again."""
+        if self._first:
+            self._try(checkpoint.METRICS, lambda: _cut(self._directory / checkpoint.METRICS, step))
+
     def close(self) -> None:
         """Draw the picture; finish TensorBoard's files."""
         if self._first:
@@ -56,9 +61,10 @@ class Metrics:
     def _try(self, name: str, write: Callable[[], object]) -> None:
         try:
             write()
-        except (OSError, ImportError, MissingExtraError) as error:
+        except Exception as error:  # whatever a picture or a tracker comes up with: the weights matter more
             if name not in self._told:
-                self._reporter.noted(f"{name} cannot be written, and training goes on: {error}")
+                what = f"{type(error).__name__}: {error}"
+                self._reporter.noted(f"{name} cannot be written, and training goes on: {what}")
             self._told.add(name)
 
 

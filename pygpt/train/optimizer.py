@@ -39,3 +39,19 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InvalidRequestError("device", f"{name!r} cannot be used: {reason}; try 'cpu'") from error
     return torch.device(name)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Hold the precision of matrix products to what the device can do.
+
+    Raises:
+        InvalidRequestError: it cannot.
+    """
+    on_gpu = device.type == "cuda"
+    if precision == "tf32" and not (on_gpu and torch.cuda.get_device_capability(device) >= (8, 0)):
+        raise InvalidRequestError(
+            "precision",
+            f"tf32 is for NVIDIA's GPUs since Ampere, not for this {device.type}; take f32 or bf16",
+        )
+    if precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InvalidRequestError("precision", "this GPU has no bf16; take f32")

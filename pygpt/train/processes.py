@@ -68,6 +68,11 @@ class Processes:
         return values / self.count
 
 
+def is_voice() -> bool:
+    """Whether this process is the one that speaks, also before and after `joined`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
     """The processes of this run while the body runs: those of `torchrun`, whose environment says who is who.

@@ -49,7 +49,7 @@ class Reporter:
     """Is told what happens, and shows nothing; what is shown is up to its children."""
 
     def preparing(self, what: str, done: int, total: int) -> None:
-        """What is done before the first step, and how far it is; the same figures may come again."""
+        """What is done before the first step or behind the last, and how far it is."""
 
     def noted(self, text: str) -> None:
         """Something to know: what is odd and does not stop the run."""
@@ -88,7 +88,7 @@ class ConsoleReporter(Reporter):
     def preparing(self, what: str, done: int, total: int) -> None:
         """Move the bar."""
         self._bar.start()
-        self._bar.update(self._task, completed=done / max(total, 1), what=what)
+        self._bar.update(self._task, completed=done / max(total, 1), what=what, state="")
 
     def noted(self, text: str) -> None:
         """Print a line above the bar."""

@@ -68,6 +68,25 @@ def save(trainer: Trainer) -> None:
     saved_steps.prune(trainer.directory, trainer.config.keep_checkpoints)
 
 
+def newest(run: Path) -> Saved:
+    """The newest checkpoint, which is whole: `--resume=strict`. Nothing is touched.
+
+    Raises:
+        ModelFileError: it is damaged, or there is none.
+    """
+    found = saved_steps.saved(run)
+    if not found:
+        raise ModelFileError(
+            str(run), "not_resumable", "holds no checkpoint; --resume, without =strict, begins the run"
+        )
+    try:
+        saved_steps.verify(found[0])
+    except ModelFileError as error:
+        before = "; --resume, without =strict, takes the one before" if len(found) > 1 else ""
+        raise ModelFileError(error.path, error.code, f"{error.message}{before}") from error
+    return read(found[0])
+
+
 def find(run: Path, noted: Callable[[str], None]) -> Saved | None:
     """The newest checkpoint that is whole; None where a run never came to save one.
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 
-from pygpt.errors import InvalidRequestError
+from pygpt._core.bench import available_memory
+from pygpt.errors import InvalidRequestError, OutOfMemory
 from pygpt.model import Block, Model
 from pygpt.tokenizer import Tokenizer
 from pygpt.train import checkpoint
 from pygpt.train.config import TrainConfig
 from pygpt.train.data import PYTHON_DOCS, size_of, text_files
 from pygpt.train.initial import Start, fresh, imported, model_config, resumed
-from pygpt.train.optimizer import choose_device
+from pygpt.train.optimizer import check_precision, choose_device
 from pygpt.train.processes import Processes, joined
 from pygpt.train.progress import Reporter
-from pygpt.train.resume import Saved, changed, find, restore
+from pygpt.train.resume import Saved, changed, find, newest, restore
 from pygpt.train.tokens import LARGE_BYTES, Corpus, load_corpus
 from pygpt.train.trainer import Result, Trainer
+
+Resume: TypeAlias = bool | Literal["strict"]
 
 
 def train(
@@ -30,7 +33,7 @@ def train(
     config: TrainConfig,
     *,
     force: bool = False,
-    resume: bool = False,
+    resume: Resume = False,
     changes: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -44,7 +47,8 @@ def train(
         config: `PRESETS["cpu"]` is a start.
         force: replace a run that is in the directory; with `resume`, go on though the text has changed.
         resume: go on with the run in the directory from its newest checkpoint that is whole, with its own
-            hyper-parameters; begin it where it never came to save one.
+            hyper-parameters; begin it where it never came to save one. "strict": only from the newest, whole
+            or not.
         changes: hyper-parameters to change on resuming.
         reporter: is told what happens.
         should_stop: asked after every step; true ends the run there, saved.
@@ -56,8 +60,10 @@ def train(
         OSError: something cannot be written; the checkpoints so far are on disk.
     """
     model_config(config, 1)  # what is impossible is told before anything is touched
+    device = choose_device(config.device)
+    check_precision(config.precision, device)
     with (
-        joined(choose_device(config.device)) as processes,
+        joined(device) as processes,
         _claimed(directory, processes, force=force, resume=resume),
     ):
         reporter = reporter if reporter and processes.is_first else Reporter()
@@ -107,10 +113,10 @@ def _begin(
     changes: Mapping[str, Any],
     *,
     force: bool,
-    resume: bool,
+    resume: Resume,
 ) -> Trainer:
     """The run as it is before its first step: a new one, or where its checkpoint was."""
-    saved = _found(directory, processes, reporter) if resume else None
+    saved = _found(directory, processes, reporter, resume) if resume else None
     if saved is not None:
         config = changed(saved.config, changes, reporter.noted)
     elif source is None:
@@ -135,9 +141,11 @@ def _begin(
     return trainer
 
 
-def _found(directory: Path, processes: Processes, reporter: Reporter) -> Saved | None:
+def _found(directory: Path, processes: Processes, reporter: Reporter, resume: Resume) -> Saved | None:
     """The checkpoint that the first process chooses."""
-    return processes.told(find(directory, reporter.noted) if processes.is_first else None)
+    if not processes.is_first:
+        return processes.told(None)
+    return processes.told(newest(directory) if resume == "strict" else find(directory, reporter.noted))
 
 
 def _start(
@@ -167,6 +175,8 @@ def _corpus(text: str, start: Start, directory: Path, processes: Processes, repo
 
 def _cache(text: str, config: TrainConfig, directory: Path) -> Path | None:
     if config.cache is not None:
+        if Path(config.cache).is_file():
+            raise InvalidRequestError("cache", f"{config.cache} is a file; name a directory")
         return Path(config.cache)
     return directory / checkpoint.TOKENS if size_of(text) >= LARGE_BYTES else None
 
@@ -175,6 +185,7 @@ def _trainer(start: Start, corpus: Corpus, directory: Path, processes: Processes
     config = start.config
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    _check_memory(start)
     torch.manual_seed(config.seed)
     model: Model = start.model()
     if config.attention_dropout is not None:
@@ -184,13 +195,29 @@ def _trainer(start: Start, corpus: Corpus, directory: Path, processes: Processes
     return Trainer(model, corpus, config, directory, processes)
 
 
+def _check_memory(start: Start) -> None:
+    """Told here, and not by the system, which may end any process for it."""
+    with torch.device("meta"):
+        model = Model.from_config(model_config(start.config, start.n_vocab))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    needed, available = parameters * _BYTES_A_PARAMETER, available_memory()
+    if choose_device(start.config.device).type == "cpu" and needed > available:
+        raise OutOfMemory(
+            f"{parameters:,} parameters need {needed >> 20:,} MiB to be trained, and {available >> 20:,} MiB "
+            "are free; try a smaller d-model, n-layers or vocab-size"
+        )
+
+
+_BYTES_A_PARAMETER = 16  # the weight, its gradient and AdamW's two means, all f32
+
+
 @contextmanager
-def _claimed(directory: Path, processes: Processes, *, force: bool, resume: bool) -> Iterator[None]:
+def _claimed(directory: Path, processes: Processes, *, force: bool, resume: Resume) -> Iterator[None]:
     """The first process claims the directory, for all."""
     if not processes.is_first:
         yield
         return
-    with checkpoint.claim(directory, force=force, resume=resume):
+    with checkpoint.claim(directory, force=force, resume=bool(resume)):
         yield
 
 

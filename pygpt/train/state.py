@@ -1,7 +1,7 @@
 """Where a run stands, but for its weights and the optimizer's.
 
 A checkpoint holds it, so that the run goes on as if nothing had happened. It needs no random numbers: all of
-them follow from (seed, step).
+them follow from (seed, batch).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class State:
         waited: evaluations since then.
         loss_sum, loss_count: of the steps since the last evaluation.
         elapsed_s: seconds trained, over all sessions.
+        passed_over: batches that no step was made with (see `pygpt.train.not_finite`).
     """
 
     step: int = 0
@@ -31,6 +32,12 @@ class State:
     loss_sum: float = 0.0
     loss_count: int = 0
     elapsed_s: float = 0.0
+    passed_over: int = 0
+
+    @property
+    def batch(self) -> int:
+        """The number of the batch that the next step reads."""
+        return self.step + self.passed_over
 
     def made_step(self, loss: float) -> None:
         """Count a step and its loss."""
@@ -63,6 +70,7 @@ class State:
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
+        values = {"passed_over": 0, **values}  # the first checkpoints do not have it
         named: dict[str, Any] = {item.name: values[item.name] for item in fields(cls)}
         if named["best_loss"] is None:
             named["best_loss"] = math.inf

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from pygpt.errors import InvalidRequestError, NumericalError
+from pygpt.errors import InvalidRequestError
 from pygpt.model import Model
-from pygpt.train import checkpoint, resume
+from pygpt.train import checkpoint, not_finite, resume
 from pygpt.train.config import TrainConfig
 from pygpt.train.data import window_starts, windows
 from pygpt.train.evaluation import evaluate
 from pygpt.train.metrics import Metrics
-from pygpt.train.optimizer import choose_device, make_optimizer
+from pygpt.train.not_finite import BadBatchError, NotFiniteError
+from pygpt.train.optimizer import check_precision, choose_device, make_optimizer
 from pygpt.train.processes import Processes
 from pygpt.train.progress import Evaluation, Reporter, Step
 from pygpt.train.schedule import learning_rate, progress
@@ -50,12 +51,17 @@ class Result:
 class Trainer:
     """One run: a model, a corpus, and the directory that it writes (see `pygpt.train.checkpoint`).
 
-    Every random choice follows from (seed, step): a run that goes on from a checkpoint repeats what it would
-    have done, and a step's windows are the same however many processes and parts share them out.
+    Every random choice follows from (seed, batch), and the batch from the step but for those that are passed
+    over: a run that goes on from a checkpoint repeats what it would have done, and a step's windows are the
+    same however many processes and parts share them out.
+
+    Attributes:
+        saved_step: of the newest checkpoint; 0 before the first.
+        passed_over_since_saved: failures that were gone on after since then.
 
     Raises:
         InvalidRequestError: the batch does not divide among the processes and parts, or there is no such
-            device.
+            device, or it has no such precision.
     """
 
     def __init__(
@@ -77,10 +83,12 @@ class Trainer:
                 f"{config.accumulate} parts each",
             )
         self.device = choose_device(config.device)
+        check_precision(config.precision, self.device)
         self.model = model.to(self.device)
         self.optimizer = make_optimizer(self.model, config)
         self.state = State()
-        self._saved_step = 0
+        self.saved_step = 0
+        self.passed_over_since_saved = 0
         self._forward: Any = self.model
         if config.compile:
             self._forward = torch.compile(self._forward)
@@ -99,27 +107,33 @@ class Trainer:
             should_stop: asked after every step; true ends the run there, saved.
 
         Raises:
-            NumericalError: the loss is not finite; the best weights and the checkpoints so far are on disk.
+            NumericalError: the loss is not finite, and `on_nan` does not go on; the best weights and the
+                checkpoints so far are on disk.
             OSError: a checkpoint cannot be saved; those before are on disk.
         """
         reporter = reporter or Reporter()
-        config, state = self.config, self.state
-        metrics = Metrics(self.directory, config, reporter, state.step, first=self.processes.is_first)
-        self._saved_step = state.step
+        config = self.config
+        metrics = Metrics(self.directory, config, reporter, self.state.step, first=self.processes.is_first)
+        self.saved_step = self.state.step
         self._describe()
-        began_s = time.monotonic() - state.elapsed_s
-        done, stopped, rate = progress(config, state.step, state.elapsed_s), False, 0.0
+        began_s = time.monotonic() - self.state.elapsed_s
+        done, stopped, rate = self._done(), False, 0.0
         while done < 1 and not stopped and not self._is_out_of_patience():
-            rate = learning_rate(config, state.step, done)
-            loss = self.train_step(rate)
-            elapsed_s = time.monotonic() - began_s
-            reporter.stepped(self._news(loss, elapsed_s))
-            stopped, state.elapsed_s = self.processes.agreed(should_stop(), elapsed_s)
-            done = progress(config, state.step, state.elapsed_s)
-            if done == 1 or state.step % config.eval_interval == 0:
-                self._evaluate(reporter, metrics, rate)
-            if state.step % (config.save_interval or config.eval_interval) == 0:
-                self._save()
+            rate = learning_rate(config, self.state.step, done)
+            try:
+                loss = self.train_step(rate)
+                elapsed_s = time.monotonic() - began_s
+                reporter.stepped(self._news(loss, elapsed_s))
+                stopped, self.state.elapsed_s = self.processes.agreed(should_stop(), elapsed_s)
+                done = self._done()
+                if done == 1 or self.state.step % config.eval_interval == 0:
+                    self._evaluate(reporter, metrics, rate)
+                if self.state.step % (config.save_interval or config.eval_interval) == 0:
+                    self._save()
+            except NotFiniteError as failure:
+                not_finite.go_on(self, failure, reporter.noted)
+                metrics.go_back(self.state.step)
+                done = self._done()
         self._save()
         return self._finish(reporter, metrics, stopped=stopped and done < 1)
 
@@ -127,6 +141,9 @@ class Trainer:
     def tokens(self) -> int:
         """Tokens that the steps so far have read."""
         return self.state.step * self.config.batch_size * self.config.context_length
+
+    def _done(self) -> float:
+        return progress(self.config, self.state.step, self.state.elapsed_s)
 
     def _news(self, loss: float, elapsed_s: float) -> Step:
         step = self.state.step
@@ -137,16 +154,16 @@ class Trainer:
         """One step at this learning rate on the step's batch; its mean loss, in nats a token.
 
         Raises:
-            NumericalError: the loss or its gradient is not finite; no weight was changed.
+            BadBatchError: the loss or its gradient is not finite; no weight was changed.
         """
-        config, step = self.config, self.state.step
+        config, batch = self.config, self.state.batch
         starts = window_starts(
-            len(self.corpus.train), config.context_length, config.batch_size, config.seed, step
+            len(self.corpus.train), config.context_length, config.batch_size, config.seed, batch
         )
         parts = np.split(self.processes.share(starts), config.accumulate)
-        # Dropout's numbers, one series a step and process.
+        # Dropout's numbers, one series a batch and process.
         torch.manual_seed(
-            np.random.SeedSequence((config.seed, step, self.processes.rank)).generate_state(1)[0]
+            np.random.SeedSequence((config.seed, batch, self.processes.rank)).generate_state(1)[0]
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -159,7 +176,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
-            self._refuse_step(starts, loss, norm, rate)
+            raise BadBatchError(self, starts, loss, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.made_step(loss)
@@ -187,42 +204,11 @@ class Trainer:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def _refuse_step(
-        self, starts: np.ndarray[Any, np.dtype[np.int64]], loss: float, norm: float, rate: float
-    ) -> None:
-        """Write down which batch it was, and raise."""
-        step = self.state.step
-        facts = {
-            "step": step, "loss": str(loss), "gradient_norm": str(norm), "learning_rate": rate,
-            "context_length": self.config.context_length, "window_starts": starts.tolist(),
-            "text_sha256": self.corpus.text_sha256,
-        }  # fmt: skip
-        if self.processes.is_first:
-            with contextlib.suppress(OSError):  # the error below says the most of it
-                path = self.directory / checkpoint.FAILED_STEP
-                checkpoint.write_atomically(path, checkpoint.as_json(facts))
-        what = "loss" if not math.isfinite(loss) else "gradient"
-        self._refuse_not_finite(
-            f"the {what} of step {step}, at a learning rate of {rate:.2g},",
-            loss if what == "loss" else norm,
-            f"Its batch is the windows from tokens {', '.join(map(str, starts[:4]))}"
-            f"{', ...' if len(starts) > 4 else ''} on ({checkpoint.FAILED_STEP} has all). ",
-        )
-
-    def _refuse_not_finite(self, what: str, value: float, which: str = "") -> None:
-        best, saved = self.state.best_step, self._saved_step
-        kept = f"the weights of step {best} are kept" if best else "nothing is saved yet"
-        again = f", and the checkpoint of step {saved} for --resume" if saved else ""
-        raise NumericalError(
-            f"{what} is {value}; {kept}{again}. {which}Try a lower learning rate, more warm-up steps, or "
-            "precision f32"
-        )
-
     def _measure(self) -> float:
         """The loss on part of the validation text; the same in every process.
 
         Raises:
-            NumericalError: it is not finite.
+            NotFiniteError: it is not finite.
         """
         config, loss = self.config, math.nan
         if self.processes.is_first:
@@ -232,7 +218,7 @@ class Trainer:
                 )
         loss = self.processes.told(loss)
         if not math.isfinite(loss):
-            self._refuse_not_finite(f"the validation loss after step {self.state.step}", loss)
+            raise NotFiniteError(f"the validation loss after step {self.state.step} is {loss}", self)
         return loss
 
     def _evaluate(self, reporter: Reporter, metrics: Metrics, rate: float) -> None:
@@ -264,9 +250,11 @@ class Trainer:
 
     def _save(self) -> None:
         """Save a checkpoint, unless this step's is there."""
-        if self.processes.is_first and self.state.step != self._saved_step:
+        if self.state.step == self.saved_step:
+            return
+        if self.processes.is_first:
             resume.save(self)
-        self._saved_step = self.state.step
+        self.saved_step, self.passed_over_since_saved = self.state.step, 0
 
     def _describe(self) -> None:
         if self.processes.is_first:
@@ -299,7 +287,12 @@ class Trainer:
         self.model.load_state_dict(kept.state_dict())
         best_step, best_loss = checkpoint.kept(self.directory) or (state.best_step, state.best_loss)
         if not stopped:
-            best_loss = evaluate(self.model, self.corpus.validation, self.config.context_length)
+            best_loss = evaluate(
+                self.model,
+                self.corpus.validation,
+                self.config.context_length,
+                progress=partial(reporter.preparing, "measuring what was kept on all of the validation text"),
+            )
         self._save_record("stopped" if stopped else "done", best_step, best_loss)
         metrics.close()
         end = "stopped" if stopped else "no better loss any more" if self._is_out_of_patience() else "done"

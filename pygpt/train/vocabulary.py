@@ -8,9 +8,11 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from pygpt.checkpoints import tokenizer_files
+from pygpt.checkpoints import vocabulary
+from pygpt.checkpoints.base import Options
+from pygpt.errors import InvalidRequestError
 from pygpt.tokenizer import Tokenizer
-from pygpt.train.data import pieces, size_of
+from pygpt.train.data import TEXT_SUFFIXES, pieces, size_of
 
 VOCABULARIES = ("chars", "bpe")
 BPE_BYTES = 256 << 20  # of the text's beginning that the merges are learnt from: more changes little
@@ -19,10 +21,11 @@ Progress = Callable[[str, int, int], None]
 
 
 def make_tokenizer(source: str, kind: str, vocab_size: int, progress: Progress) -> Tokenizer:
-    """The tokenizer that `kind` asks for: "chars", "bpe", or the path of a tokenizer.json.
+    """The tokenizer that `kind` asks for: "chars", "bpe", or a path as in `named`.
 
     Raises:
-        InvalidRequestError: the text or the tokenizer.json cannot be read.
+        InvalidRequestError: the text or the file cannot be read.
+        ModelFileError: a pickle that cannot be used.
     """
     if kind == "chars":
         characters: set[str] = set()
@@ -31,7 +34,20 @@ def make_tokenizer(source: str, kind: str, vocab_size: int, progress: Progress) 
         return Tokenizer.from_characters(sorted(characters))
     if kind == "bpe":
         return learn_bpe(_told(source, progress), vocab_size)
-    return tokenizer_files.from_path(Path(kind))
+    given = vocabulary.given(named(kind))
+    if given is None:
+        raise InvalidRequestError("tokenizer", f"{kind!r} is none; give chars, bpe or a file")
+    return given
+
+
+def named(kind: str) -> Options:
+    """What a path is to an importer: a text whose characters it is, nanoGPT's meta.pkl, or a tokenizer."""
+    if kind in VOCABULARIES:
+        return Options()
+    path = Path(kind)
+    if path.suffix.lower() in TEXT_SUFFIXES and path.name != "merges.txt":
+        return Options(text=kind)
+    return Options(meta=kind) if path.name == "meta.pkl" else Options(tokenizer=kind)
 
 
 def learn_bpe(texts: Iterator[str], vocab_size: int) -> Tokenizer:

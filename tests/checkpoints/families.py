@@ -222,8 +222,9 @@ def all_logits(module: nn.Module, ids: list[int]) -> Tensor:
     double = module.double().eval()
     tokens = torch.tensor([ids])
     with torch.no_grad():
-        out = double(tokens, tokens)[0] if isinstance(double, NanoGPT) else double(tokens)[0]
-    return out[0]
+        out = double(tokens, tokens) if isinstance(double, NanoGPT) else double(tokens)
+    logits: Tensor = out[0] if isinstance(out, tuple) else out
+    return logits[0]
 
 
 def prefixed(state: dict[str, Tensor], prefix: str) -> OrderedDict[str, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from families import NanoGPT
 
@@ -34,6 +35,19 @@ class GPTConfig:
 
 
 GPTConfig.__module__ = "__main__"  # where a script's classes live; no such class is there when it is read
+
+
+def save_build_nanogpt(path: Path, model: NanoGPT, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Path:
+    """model_19072.pt, as train_gpt2.py leaves it: with its config, an object of its own class."""
+    import __main__
+
+    monkeypatch.setattr(__main__, "GPTConfig", GPTConfig, raising=False)
+    torch.save(
+        {"model": model.state_dict(), "config": GPTConfig(**config), "step": 19072, "val_loss": 3.2}, path
+    )
+    monkeypatch.undo()
+    assert not hasattr(__main__, "GPTConfig")
+    return path
 
 
 ORDER = (

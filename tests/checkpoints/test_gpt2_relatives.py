@@ -11,7 +11,7 @@ import pytest
 import torch
 from families import NanoGPT, NanoGPTConfig, prefixed, randomise
 from in_the_engine import assert_exported
-from relatives import GPTConfig, save_llmc, save_mingpt
+from relatives import GPTConfig, save_build_nanogpt, save_llmc, save_mingpt
 
 from pygpt.checkpoints import torch_file
 from pygpt.checkpoints.base import Options
@@ -64,18 +64,6 @@ def test_a_config_of_mingpt_that_contradicts_the_tensors_is_refused(
 
 
 # build-nanogpt ---------------------------------------------------------------------------------------------
-
-
-def save_build_nanogpt(path: Path, model: NanoGPT, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Path:
-    import __main__
-
-    monkeypatch.setattr(__main__, "GPTConfig", GPTConfig, raising=False)
-    torch.save(
-        {"model": model.state_dict(), "config": GPTConfig(**config), "step": 19072, "val_loss": 3.2}, path
-    )
-    monkeypatch.undo()
-    assert not hasattr(__main__, "GPTConfig")
-    return path
 
 
 def test_every_logit_equals_that_of_build_nanogpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -41,6 +42,39 @@ def test_the_newest_checkpoint_is_exported_once(tmp_path: Path) -> None:
     save(tmp_path, 30, 2)
     assert watcher.update()
     assert watcher.step == 30
+
+
+def test_a_run_that_takes_the_place_of_another_is_followed(tmp_path: Path) -> None:
+    watcher = Watcher(tmp_path, tmp_path / "newest.pygpt")
+    save(tmp_path, 20, 0)
+    watcher.update()
+    before = watcher.target.read_bytes()
+    checkpoint.remove_run(tmp_path)  # train --force
+    save(tmp_path, 20, 1)
+    assert watcher.update()
+    assert watcher.target.read_bytes() != before
+    checkpoint.remove_run(tmp_path)
+    save(tmp_path, 5, 2)
+    assert watcher.update()
+    assert watcher.step == 5
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), ModelFileError("a", "missing", "b")])
+def test_a_checkpoint_that_the_run_removes_meanwhile_is_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    watcher = Watcher(tmp_path, tmp_path / "newest.pygpt")
+    save(tmp_path, 10, 0)
+
+    def removed(directory: Path) -> None:
+        shutil.rmtree(directory)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_steps, "verify", removed)
+        assert not watcher.update()
+    save(tmp_path, 20, 1)
+    assert watcher.update()
 
 
 def test_a_damaged_checkpoint_is_told_and_the_file_stays(tmp_path: Path) -> None:

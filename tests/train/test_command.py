@@ -10,14 +10,16 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from pygpt.cli import train as command
 from pygpt.cli.main import main
 from pygpt.errors import InvalidRequestError
-from pygpt.train import checkpoint
+from pygpt.train import checkpoint, saved_steps
 from pygpt.train.config import TrainConfig
 
 TINY_FLAGS = [
@@ -47,15 +49,29 @@ def test_I9_a_signal_saves_and_ends_with_its_exit_code(
     alphabet: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "out"
-    process = start(alphabet, "-o", out, "--steps=1000000", "--eval-interval=1000000")
-    while process.poll() is None and not (out / checkpoint.TOKENIZER).exists():
+    process = start(alphabet, "-o", out, "--steps=1000000", "--eval-interval=1000000", "--save-interval=50")
+    while process.poll() is None and not saved_steps.saved(out):
         time.sleep(0.02)  # until the run has begun; it would go on for hours
     process.send_signal(number)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == code, shown
+    assert "stopping behind this step" in shown
     assert "stopped after" in shown
     assert json.loads((out / checkpoint.TRAINING).read_text())["state"] == "stopped"
     checkpoint.load(out)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+def test_I9_a_signal_before_the_first_step_ends_at_once_with_its_exit_code(
+    alphabet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    def tokenising(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr("pygpt.train.run.load_corpus", tokenising)
+    assert run(str(alphabet), "-o", str(tmp_path / "out")) == code
+    assert not (tmp_path / "out").exists()
 
 
 def test_stdout_is_the_directory_and_progress_is_on_stderr(
@@ -84,7 +100,14 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
     assert sorted(os.listdir(tmp_path)) == before
     shown = capfd.readouterr().out
     assert "2,000 steps, 32,000 tokens" in shown
+    assert "goes on" not in shown
+    assert "minutes at" in shown
     assert "MiB" in shown
+
+
+def test_a_long_run_is_told_in_hours_and_days() -> None:
+    durations = [command._duration(minutes) for minutes in (0.5, 119.0, 150.0, 26351.3)]
+    assert durations == ["0.5 minutes", "119.0 minutes", "2.5 hours", "18.3 days"]
 
 
 @pytest.mark.parametrize(
@@ -118,13 +141,16 @@ def test_wrong_arguments_end_with_2_and_one_line(
         (["--vocab-size=300"], "vocab_size: is for --tokenizer bpe"),
         (["--accumulate=5"], "accumulate: 5 does not divide a batch_size of 12"),
         (["--tokenizer=missing.json"], "missing.json' cannot be read"),
+        (["--cache={text}"], "cache: {text} is a file"),
+        (["--precision=tf32", "--device=cpu"], "precision: tf32 is for NVIDIA's GPUs"),
     ],
 )
 def test_flags_that_cannot_be_used_are_refused_and_nothing_is_made(
     alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
+    flags = [flag.format(text=alphabet) for flag in flags]
     assert main(["train", str(alphabet), "-o", str(tmp_path / "out"), *flags]) in (2, 3)
-    assert message in capfd.readouterr().err
+    assert message.format(text=alphabet) in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -158,6 +184,46 @@ def test_without_torch_the_way_to_install_it_is_one_line(tmp_path: Path, alphabe
     result = subprocess.run(line, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr == "training needs torch: pip install 'pygpt[train]'\n"
+
+
+def test_without_a_compiler_the_way_out_is_one_line(
+    alphabet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=fail))
+    assert run(str(alphabet), "-o", str(tmp_path / "out"), "--compile") == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("compile: torch cannot compile here: ")
+    assert error.endswith("no compiler; leave it out")
+
+
+def test_a_model_that_memory_does_not_hold_is_refused_before_it_is_made(
+    alphabet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(alphabet), "-o", str(tmp_path / "out"), "--device=cpu", "--d-model=400000"]
+    assert main(arguments) == 4
+    assert "MiB to be trained" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_that_runs_out_is_exit_code_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pygpt.train.run.train", fail)
+    assert main(["train", "text.txt", "-o", str(tmp_path / "out")]) == 4
+    assert "out of memory; try a smaller batch-size" in capfd.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:

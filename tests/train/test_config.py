@@ -40,6 +40,7 @@ def test_the_largest_preset_has_the_size_of_gpt2() -> None:
         ("learning_rate", math.inf), ("dropout", 1.0), ("attention_dropout", -0.1), ("beta2", 1.0),
         ("weight_decay", -1.0), ("max_minutes", 0.0), ("threads", 0), ("precision", "f16"),
         ("accumulate", 5), ("vocab_size", 255), ("patience", 0), ("seed", -1),
+        ("seed", 1 << 63), ("on_nan", "explode"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_refused_by_name(field: str, value: object) -> None:

@@ -45,7 +45,9 @@ def test_python_docs_is_english_of_some_length() -> None:
         ("é".encode("latin-1"), r"byte 0xE9 at offset 0 .*iconv"),
     ],
 )
-def test_a_bad_file_is_refused_with_the_reason(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_I12_a_bad_file_is_refused_with_the_reason(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
     file = tmp_path / "text"
     if content is not None:
         file.write_bytes(content)
@@ -55,7 +57,7 @@ def test_a_bad_file_is_refused_with_the_reason(tmp_path: Path, content: bytes | 
     assert str(file) in str(caught.value)
 
 
-def test_a_folder_without_text_files_is_refused(tmp_path: Path) -> None:
+def test_I12_a_folder_without_text_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"")
     with pytest.raises(InvalidRequestError, match=r"no \.txt, .* below the folder"):
         load_text(tmp_path)
@@ -67,8 +69,14 @@ def test_the_last_tenth_is_held_back() -> None:
     assert validation.tolist() == list(range(900, 1000))
 
 
+def test_of_a_large_text_less_than_a_tenth_is_held_back() -> None:
+    ids = np.empty(100 << 20, np.uint8)  # never touched
+    train, validation = split(ids, 64)
+    assert (len(train), len(validation)) == (96 << 20, 4 << 20)
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 70])
-def test_text_too_short_for_the_context_is_refused_with_the_length_needed(length: int) -> None:
+def test_I12_text_too_short_for_the_context_is_refused_with_the_length_needed(length: int) -> None:
     with pytest.raises(
         InvalidRequestError, match=rf"{length} tokens are too few for a context of 7.*least 71 "
     ):
@@ -83,7 +91,7 @@ def test_a_shorter_context_is_advised_where_there_is_one() -> None:
         split(torch.arange(10), 7)
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_I12_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for source in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(InvalidRequestError, match="neither a file nor a folder"):

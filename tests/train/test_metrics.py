@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pygpt.errors import MissingExtraError
-from pygpt.train import checkpoint
+from pygpt.train import checkpoint, metrics
 from pygpt.train.config import TrainConfig
 from pygpt.train.metrics import Metrics, read_metrics
 from pygpt.train.progress import Reporter
@@ -46,6 +46,29 @@ def test_I16_metrics_that_cannot_be_written_do_not_end_the_run(
     assert train(alphabet, tmp_path / "out", tiny, reporter=reporter).step == 60
     (note,) = reporter.notes
     assert f"{checkpoint.METRICS} cannot be written, and training goes on" in note
+
+
+def test_I16_no_fault_of_a_tracker_or_of_the_picture_ends_the_run(
+    alphabet: Path, tmp_path: Path, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Down:
+        """TensorBoard's writer, whose thread has died, say."""
+
+        def add_scalar(self, *_: object) -> None:
+            raise RuntimeError("the queue is closed")
+
+        def close(self) -> None:
+            raise ValueError("write to closed file")
+
+    def fault(_: Path) -> None:
+        raise KeyError("font")
+
+    monkeypatch.setattr(metrics, "_board", lambda _: Down())
+    monkeypatch.setattr(metrics, "draw_curve", fault)
+    reporter = Noting()
+    assert train(alphabet, tmp_path / "out", replace(tiny, tensorboard=True), reporter=reporter).step == 60
+    assert [note.partition(" cannot")[0] for note in reporter.notes] == [checkpoint.BOARD, checkpoint.CURVE]
+    assert len(read_metrics(tmp_path / "out")) == 3  # the lines are the truth
 
 
 def test_I16_a_torn_line_is_left_out_and_lines_behind_the_step_come_again(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import safetensors.torch
 import torch
 
 import pygpt
+from pygpt.cli.main import main
 from pygpt.errors import InvalidRequestError, ModelFileError
 from pygpt.model import Model
 from pygpt.train import checkpoint, resume, saved_steps
@@ -149,8 +153,11 @@ def forget(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 @pytest.mark.parametrize(
     ("item", "value"),
-    [("step", 20), ("best_loss", None), ("waited", 0), ("loss_sum", 0.0), ("loss_count", 9)],
-)
+    [
+        ("step", 20), ("best_loss", None), ("waited", 0), ("loss_sum", 0.0), ("loss_count", 9),
+        ("passed_over", 1),
+    ],
+)  # fmt: skip
 def test_I6_each_item_of_the_state_matters(
     alphabet: Path,
     tmp_path: Path,
@@ -173,6 +180,23 @@ def test_I6_each_item_of_the_state_matters(
     forget(tmp_path / "cut", lambda state: state.update({item: value}))
     train(None, tmp_path / "cut", config, resume=True)
     assert differences(whole, outcome(tmp_path / "cut"))
+
+
+def test_I6_the_time_and_the_best_step_come_along(
+    alphabet: Path, tmp_path: Path, config: TrainConfig
+) -> None:
+    """What a run limited in time, and its record, need of the state."""
+    crash(alphabet, tmp_path / "cut", config, 40)
+    forget(tmp_path / "cut", lambda state: state.update(elapsed_s=3600.0, best_step=7))
+    reporter = Stepping()
+    limited = {"max_minutes": 60.0, "steps": 10**6}
+    assert train(None, tmp_path / "cut", config, resume=True, changes=limited, reporter=reporter).step == 30
+    assert reporter.step == 0  # its time was over
+    with pytest.raises(Crash):
+        changes = {"max_minutes": 10**6}
+        train(None, tmp_path / "cut", config, resume=True, changes=changes, reporter=Crashing(31))
+    record = json.loads((tmp_path / "cut" / checkpoint.TRAINING).read_text())
+    assert (record["best"]["step"], record["elapsed_s"]) == (7, 3600.0)
 
 
 @pytest.mark.parametrize("item", ["exp_avg", "exp_avg_sq", "step"])
@@ -220,6 +244,24 @@ def test_I4_where_all_are_damaged_the_way_out_is_told(
         (directory / saved_steps.MANIFEST).unlink()
     with pytest.raises(ModelFileError, match=r"none of its 2 checkpoints is whole.*--init-from"):
         train(None, tmp_path / "cut", config, resume=True)
+
+
+def test_I4_strict_fails_where_the_newest_is_damaged_and_touches_nothing(
+    alphabet: Path, tmp_path: Path, config: TrainConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cut"
+    crash(alphabet, out, config, 40)
+    newest, before = saved_steps.saved(out)
+    (newest / resume.OPTIMIZER).write_bytes(b"")
+    assert main(["train", "--resume=strict", "-o", str(out), "-q"]) == 3
+    error = capfd.readouterr().err
+    assert f"{newest.name}/{resume.OPTIMIZER}: is not what its manifest says; --resume, without" in error
+    assert saved_steps.saved(out) == [newest, before]
+    shutil.rmtree(newest)
+    assert train(None, out, config, resume="strict").step == 50
+    assert main(["train", str(alphabet), "--resume=strict", "-o", str(tmp_path / "none"), "-q"]) == 3
+    assert "holds no checkpoint" in capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_I7_the_architecture_stays_and_other_changes_are_told(
@@ -333,6 +375,34 @@ def test_I14_a_directory_behind_a_link_is_the_directory(
         train(None, tmp_path / "link", config, resume=True)
     assert train(None, tmp_path / "real", config, resume=True).step == 50
     assert (tmp_path / "link").is_symlink()
+
+
+def test_I14_a_directory_that_cannot_be_written_is_told_before_the_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["train", "missing.txt", "-o", str(tmp_path / "out")]) == 1
+    error = capfd.readouterr().err
+    assert "Read-only file system" in error
+    assert str(tmp_path / "out") in error
+    assert error.count("\n") == 1
+
+
+def test_I17_a_compiled_model_goes_on_to_the_same_bits(
+    alphabet: Path, tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backend that needs no compiler."""
+    compiled = partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = replace(config, compile=True, accumulate=2)
+    train(alphabet, tmp_path / "whole", config)
+    crash(alphabet, tmp_path / "cut", config, 31)
+    train(None, tmp_path / "cut", config, resume=True)
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+    pygpt.export(tmp_path / "cut", tmp_path / "model.pygpt")  # its names are not the wrapper's
 
 
 def test_I17_bf16_goes_on_to_the_same_bits(alphabet: Path, tmp_path: Path, config: TrainConfig) -> None:

@@ -70,7 +70,7 @@ def test_ids_are_as_small_as_the_vocabulary_allows() -> None:
     assert tokens.dtype_for(65537) == "<u4"
 
 
-def test_what_the_tokenizer_lacks_is_named(alphabet: Path) -> None:
+def test_I12_what_the_tokenizer_lacks_is_named(alphabet: Path) -> None:
     with pytest.raises(InvalidRequestError, match="'z'"):
         load(alphabet, None, Tokenizer.from_characters("abcdefghijklmnopqrstuvwxy\n"))
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pygpt.errors import InvalidRequestError, NumericalError
+from pygpt.errors import InvalidRequestError
 from pygpt.model import Model
-from pygpt.train import checkpoint, saved_steps
+from pygpt.train import checkpoint
 from pygpt.train.config import TrainConfig
-from pygpt.train.data import load_text, split, window_starts
+from pygpt.train.data import load_text, split
 from pygpt.train.evaluation import evaluate
-from pygpt.train.optimizer import choose_device, make_optimizer
+from pygpt.train.optimizer import check_precision, choose_device, make_optimizer
 from pygpt.train.progress import Evaluation, Reporter, Step
 from pygpt.train.run import prepare, train
 
@@ -99,53 +99,6 @@ def test_a_run_ends_annealed_when_its_time_is_over(alphabet: Path, tmp_path: Pat
     assert json.loads(line)["learning_rate"] < 5e-3
 
 
-def test_I11_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(
-    alphabet: Path, tmp_path: Path, tiny: TrainConfig
-) -> None:
-    trainer = prepare(alphabet, tmp_path / "out", replace(tiny, steps=30))
-
-    def poison() -> bool:
-        if trainer.state.step == 25:
-            with torch.no_grad():
-                trainer.model.ln_f.weight.fill_(float("nan"))
-        return False
-
-    with (
-        checkpoint.claim(tmp_path / "out"),
-        pytest.raises(
-            NumericalError,
-            match=r"step 25.* is nan.*step 20 are kept.*step 20 for --resume.*from tokens \d+, ",
-        ),
-    ):
-        trainer.run(should_stop=poison)
-    for directory in (tmp_path / "out", *saved_steps.saved(tmp_path / "out")):
-        model, _ = checkpoint.load(directory)
-        assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
-    failed = json.loads((tmp_path / "out" / checkpoint.FAILED_STEP).read_text())
-    starts = window_starts(len(trainer.corpus.train), 16, 8, 1, 25).tolist()
-    assert (failed["step"], failed["window_starts"]) == (25, starts)
-
-
-def test_I11_weights_that_turn_nan_are_never_the_best(
-    alphabet: Path, tmp_path: Path, tiny: TrainConfig
-) -> None:
-    config = replace(tiny, learning_rate=1e30, warmup_steps=0, steps=1)
-    with pytest.raises(NumericalError, match="nothing is saved yet"):
-        train(alphabet, tmp_path / "out", config)
-    assert not (tmp_path / "out" / checkpoint.WEIGHTS).exists()
-
-
-def test_I11_a_gradient_that_is_not_finite_changes_no_weight(
-    alphabet: Path, tmp_path: Path, tiny: TrainConfig
-) -> None:
-    trainer = prepare(alphabet, tmp_path, tiny)
-    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    trainer.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(NumericalError, match="gradient of step 0"):
-        trainer.train_step(1e-3)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
-
-
 def test_patience_ends_a_run_that_no_longer_improves(
     alphabet: Path, tmp_path: Path, tiny: TrainConfig
 ) -> None:
@@ -214,6 +167,21 @@ def test_evaluation_is_the_mean_over_full_windows() -> None:
     assert model.training
     with pytest.raises(InvalidRequestError, match="too few"):
         evaluate(model, ids[:5], 5)
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_the_text_is_read(
+    tmp_path: Path, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidRequestError, match="tf32 is for NVIDIA's GPUs") as caught:
+        train("missing.txt", tmp_path / "out", replace(tiny, precision="tf32"))
+    assert caught.value.param == "precision"
+    old_gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    for precision in ("tf32", "bf16"):
+        with pytest.raises(InvalidRequestError):
+            check_precision(precision, old_gpu)
+    check_precision("f32", old_gpu)
 
 
 def test_a_device_that_is_not_here_is_refused() -> None:
