@@ -43,8 +43,8 @@ class Engine(AsyncCalls, Inside):
 
     Args:
         path: a `.pygpt` file, as `pygpt.export` writes it.
-        device: "auto" or "cpu".
-        threads: workers, or None: PYGPT_THREADS, else chosen from the CPUs that this process may use.
+        device: "cpu", "cuda" (docs/cuda.md, not yet run on hardware), or "auto": the CPU.
+        threads: workers of the CPU, or None: PYGPT_THREADS, else chosen from the CPUs that it may use.
         max_context: tokens of prompt and completion at most, or None: the model's own context.
         kv_dtype: type of the KV cache: "auto", "f32", "f16", "bf16", "int8".
         max_running: sequences (samples of prompts) that run at once at most, or None: 64. The others wait,

@@ -54,7 +54,7 @@ def open_core(
     prefix_cache: bool = True,
 ) -> _core.Engine:
     """The core's engine on a file, with PYGPT_THREADS and PYGPT_ISA where nothing else is said."""
-    _check_device(device)
+    device = _chosen_device(device)
     longest = Integer(1, file.config["context_length"])
     return _core.Engine(
         file,
@@ -65,6 +65,7 @@ def open_core(
         max_running=0 if max_running is None else Integer(1, 4096).check("max_running", max_running),
         prefix_cache=Flag().check("prefix_cache", prefix_cache),
         max_waiting=-1 if max_waiting is None else Integer(0, 2**31 - 1).check("max_waiting", max_waiting),
+        device=device,
     )
 
 
@@ -96,7 +97,6 @@ def describe(file: _core.ModelFile, core: _core.Engine) -> dict[str, Any]:
         "defaults": dict(file.defaults),
         "provenance": json_blob(file, "provenance.json", dict) or {},
         "fingerprint": _fingerprint(file),
-        "device": "cpu",
         **core.info,
     }
 
@@ -109,11 +109,13 @@ def _fingerprint(file: _core.ModelFile) -> str:
     return hashlib.sha256(json.dumps([dict(file.config), tensors]).encode()).hexdigest()
 
 
-def _check_device(device: str) -> None:
-    if device == "cuda":
-        raise DeviceError("this build of pygpt has no CUDA; use device='cpu' (or 'auto')")
-    if device not in ("auto", "cpu"):
-        raise DeviceError(f"unknown device {device!r}; this build knows 'auto' and 'cpu'")
+def _chosen_device(device: str) -> str:
+    """The device by its name; "auto" is the CPU until the GPU's kernels have been run on a GPU (docs/cuda.md)."""
+    if device == "auto":
+        return "cpu"
+    if device not in ("cpu", "cuda"):
+        raise DeviceError(f"unknown device {device!r}; pygpt knows 'auto', 'cpu' and 'cuda'")
+    return device
 
 
 def _threads(threads: int | None, environment: Mapping[str, str]) -> int:

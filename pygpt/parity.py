@@ -127,19 +127,26 @@ def original_budget(dtype: str, n_layer: int) -> float:
 
 
 def replay(
-    file: _core.ModelFile, *, isa: str = "", threads: int | None = None, prefill_chunk: int = 0
+    file: _core.ModelFile,
+    *,
+    isa: str = "",
+    threads: int | None = None,
+    prefill_chunk: int = 0,
+    device: str = "cpu",
 ) -> ParityReport | None:
     """Run the file's known answers through the engine; None where it has none.
 
     Raises:
         ModelFileError: the known answers are damaged.
         NumericalError: the engine's logits are not finite.
-        DeviceError: this machine cannot run the isa.
+        DeviceError: this machine has no such device, or cannot run the isa.
     """
     known = known_answers(file)
     if known is None:
         return None
-    logits, info = engine_logits(file, known.prompt, isa=isa, threads=threads, prefill_chunk=prefill_chunk)
+    logits, info = engine_logits(
+        file, known.prompt, isa=isa, threads=threads, prefill_chunk=prefill_chunk, device=device
+    )
     return compare(logits[known.positions], known, file_dtype(file), file.config["n_layer"], info)
 
 
@@ -187,6 +194,7 @@ def engine_logits(
     isa: str = "",
     threads: int | None = None,
     prefill_chunk: int = 0,
+    device: str = "cpu",
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Logits [len(prompt), vocab_size] of the engine, and its info; PYGPT_ISA and PYGPT_THREADS hold where
     nothing is said.
@@ -196,7 +204,9 @@ def engine_logits(
         InvalidRequestError: threads, or PYGPT_THREADS, is no number of threads.
     """
     request = _core.Request(prompt=list(prompt), max_tokens=0, logits=True, temperature=0.0)
-    event, info = _engine_event(file, request, isa=isa, threads=threads, prefill_chunk=prefill_chunk)
+    event, info = _engine_event(
+        file, request, isa=isa, threads=threads, prefill_chunk=prefill_chunk, device=device
+    )
     if event.logits is None or not np.isfinite(event.logits).all():
         raise NumericalError(f"{file.path}: the engine's logits are not finite")
     return event.logits, info
@@ -214,13 +224,21 @@ def engine_states(
 
 
 def _engine_event(
-    file: _core.ModelFile, request: _core.Request, *, isa: str, threads: int | None, prefill_chunk: int = 0
+    file: _core.ModelFile,
+    request: _core.Request,
+    *,
+    isa: str,
+    threads: int | None,
+    prefill_chunk: int = 0,
+    device: str = "cpu",
 ) -> tuple[_core.Event, dict[str, Any]]:
     """What an engine of its own answers, and its info."""
     threads = _threads(threads, os.environ)
     # The cache in f32: rounding keys and values is a choice of whoever runs the model, not a part of it.
     isa = isa or os.environ.get("PYGPT_ISA", "")
-    engine = _core.Engine(file, threads=threads, isa=isa, kv_dtype="f32", prefill_chunk=prefill_chunk)
+    engine = _core.Engine(
+        file, threads=threads, isa=isa, kv_dtype="f32", prefill_chunk=prefill_chunk, device=device
+    )
     try:
         ticket = engine.submit([request])
         events: list[_core.Event] = []

@@ -17,6 +17,8 @@ CSRC, PYGPT = ROOT / "csrc", ROOT / "pygpt"
 LAYERS = ("base", "formats", "sampling", "kernels", "model", "backend", "engine", "bindings")
 INTRINSICS = {"immintrin.h", "arm_neon.h"}
 GENERATED = {"isa_list.h"}  # by CMake, of the names of the ISAs
+OF_THE_TESTS = {"emulated/lang.h"}  # what stands in CUDA's place where a C++ compiler reads the kernels
+CUDA_WORDS = re.compile(r"\b(__\w+__|__(?!builtin)[a-z]\w*|(thread|block)Idx|cuda[A-Z]\w+|atomicAdd|asm)\b")
 
 MAY_IMPORT_TORCH = ("model.py", "train/", "checkpoints/")
 MAY_PRINT = ("cli/", "repl/", "__main__.py")
@@ -47,7 +49,7 @@ def layer(path: str) -> int:
 def test_a_file_includes_only_its_own_layer_and_those_above(file: Path) -> None:
     own = layer(str(file.relative_to(CSRC)))
     for included in includes(file, '""'):
-        if included not in GENERATED:
+        if included not in GENERATED | OF_THE_TESTS:
             assert layer(included) <= own, included
             assert (CSRC / included).is_file(), included
 
@@ -76,6 +78,22 @@ def test_kernels_know_neither_threads_nor_containers() -> None:
     for file in (CSRC / "kernels").rglob("*"):
         if file.is_file() and file.stem != "select":
             assert set(includes(file, "<>")) <= {"cstddef", "cstdint", "cpuid.h", *INTRINSICS}, file
+
+
+def test_the_kernels_of_one_device_do_not_know_those_of_another() -> None:
+    for one, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        for file in (CSRC / "kernels" / one).rglob("*"):
+            if file.is_file():
+                assert not [path for path in includes(file, '""') if path.startswith(f"kernels/{other}/")], (
+                    file
+                )
+
+
+def test_what_is_cuda_and_not_cpp_is_in_two_files_only() -> None:
+    for file in cpp_files():
+        if file.name not in ("lang.cuh", "nvidia_device.cpp"):
+            code = re.sub(r"//.*", "", file.read_text("utf-8"))
+            assert "cuda" not in file.relative_to(CSRC).parts or not CUDA_WORDS.search(code), file
 
 
 def test_intrinsics_are_in_the_headers_of_the_isas_only() -> None:

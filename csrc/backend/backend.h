@@ -18,7 +18,9 @@ class Backend {
     int64_t weight_bytes;  // that one token reads
     int64_t page_bytes;
     int64_t page_capacity;
-    int32_t max_rows;  // in one batch
+    int32_t max_rows;       // in one batch
+    int32_t max_steps = 1;  // of a plan that it can follow
+    std::string device = "cpu";
   };
 
   virtual ~Backend() = default;

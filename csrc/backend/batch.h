@@ -37,8 +37,9 @@ struct Look {
 /// One sequence as a backend sees it.
 struct SequenceView {
   std::span<const int32_t> pages;
-  const Sampler* sampler;  // its rules; null where no row of it wants a token
-  Look look = {};          // where one row of it wants to be looked into, all do, and in the same way
+  const Sampler* sampler;    // its rules; null where no row of it wants a token
+  Look look = {};            // where one row of it wants to be looked into, all do, and in the same way
+  bool reads_logits = true;  // beside the token, where a row wants one
 };
 
 struct Batch {
@@ -53,7 +54,8 @@ struct Plan {
 
 /// One entry for each row that wants a token or logits, in the order of rows. Valid until the next run.
 struct Results {
-  std::vector<int32_t> tokens;    // the chosen token or a Choice; -1 where only logits were wanted
+  std::vector<int32_t> tokens;    // [steps, entries] the chosen token or a Choice; -1 where only logits were wanted
+  int64_t steps = 1;              // that the backend has taken, each with the token that the one before it chose
   const float* logits = nullptr;  // [entries, stride], the first vocab_size of each row count
   int64_t stride = 0;
 };

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include "backend/cpu/probe.h"
+#include "backend/cuda/probe.h"
 #include "base/error.h"
 #include "base/machine.h"
 #include "bindings/module.h"
@@ -60,6 +61,9 @@ void bind_bench(py::module_& module) {
   module.def("checksum", &checksum, py::arg("data"), py::kw_only(), py::arg("streams"), py::arg("prefetch"),
              py::arg("isa") = "");
   module.def("available_memory", &available_memory);
+  module.def(
+      "gpu_copy", [](int64_t bytes, int times) { return cuda::copy_bandwidth(*cuda::open_device(), bytes, times); },
+      py::arg("bytes"), py::arg("times"), unlocked);
 }
 
 }  // namespace pygpt

@@ -205,17 +205,19 @@ void bind_events(py::module_& module) {
 
 std::unique_ptr<EngineHandle> open_engine(std::shared_ptr<ModelFile> file, int threads, std::string isa,
                                           std::string kv_dtype, int64_t max_context, int64_t prefill_chunk,
-                                          int64_t max_running, int64_t max_waiting, bool prefix_cache) {
+                                          int64_t max_running, int64_t max_waiting, bool prefix_cache,
+                                          std::string device) {
   const py::gil_scoped_release release;
   return std::make_unique<EngineHandle>(
       std::move(file), EngineOptions{threads, std::move(isa), std::move(kv_dtype), max_context, prefill_chunk,
-                                     max_running, max_waiting, prefix_cache});
+                                     max_running, max_waiting, prefix_cache, std::move(device)});
 }
 
 py::dict info_of(const EngineHandle& handle) {
   const auto engine = handle.get();
   const Backend::Info& backend = engine->info();
   py::dict info;
+  info["device"] = backend.device;
   info["threads"] = backend.workers;
   info["isa"] = backend.isa;
   info["kv_dtype"] = backend.kv_dtype;
@@ -268,7 +270,8 @@ void bind_engine(py::module_& module) {
   py::class_<EngineHandle>(module, "Engine")
       .def(py::init(&open_engine), py::arg("file"), py::kw_only(), py::arg("threads") = 0, py::arg("isa") = "",
            py::arg("kv_dtype") = "auto", py::arg("max_context") = 0, py::arg("prefill_chunk") = 0,
-           py::arg("max_running") = 0, py::arg("max_waiting") = -1, py::arg("prefix_cache") = true)
+           py::arg("max_running") = 0, py::arg("max_waiting") = -1, py::arg("prefix_cache") = true,
+           py::arg("device") = "cpu")
       .def("submit", &submit, py::arg("requests"), py::kw_only(), py::arg("timeout_s") = py::none(),
            py::arg("bell") = py::none(), py::arg("id") = 0, py::arg("until_done") = false)
       .def("save_prefix", &save_prefix, py::arg("tokens"))

@@ -2,9 +2,24 @@
 
 #include <pybind11/stl.h>
 
+#include "backend/cuda/device.h"
 #include "base/machine.h"
 #include "bindings/errors.h"
 #include "kernels/cpu/select.h"
+
+namespace {
+
+pybind11::dict describe_gpu() {
+  const auto about = pygpt::cuda::open_device()->about();
+  pybind11::dict gpu;
+  gpu["name"] = about.name;
+  gpu["target"] = about.target;
+  gpu["multiprocessors"] = about.multiprocessors;
+  gpu["memory_bytes"] = about.memory_bytes;
+  return gpu;
+}
+
+}  // namespace
 
 PYBIND11_MODULE(_core_of_main, module) {
   using namespace pygpt;
@@ -17,6 +32,7 @@ PYBIND11_MODULE(_core_of_main, module) {
     return names;
   });
   module.def("available_cpus", &available_cpus);
+  module.def("gpu", &describe_gpu);
   bind_file(module);
   bind_engine(module);
   auto testing = module.def_submodule("testing", "Every kernel, offered to numpy with a named ISA.");

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
 #include "base/machine.h"
 #include "engine/look.h"
@@ -99,8 +100,16 @@ void Engine::start_thread() {
 void Engine::make_backend(const EngineOptions& options) {
   const int weight_format = file_->tensor(file_->config().n_layer > 0 ? "h.0.attn.qkv" : "wte").format;
   const int kv_type = choose_kv_type(options.kv_dtype, weight_format);
-  const PageLayout layout(file_->config(), kv_type);
   const auto max_rows = static_cast<int32_t>(chunk_ + max_running_);
+  if (options.device == "cpu") return make_cpu_backend(options, kv_type, max_rows);
+  check(options.device == "cuda", "device \"", options.device, "\" is unknown; this version knows cpu, cuda");
+  auto device = options.cuda_device ? options.cuda_device : cuda::open_device();
+  backend_ = std::make_unique<CudaBackend>(file_, std::move(device),
+                                           CudaOptions{kv_type, limits_.context_length, max_running_, max_rows});
+}
+
+void Engine::make_cpu_backend(const EngineOptions& options, int kv_type, int32_t max_rows) {
+  const PageLayout layout(file_->config(), kv_type);
   const int workers = choose_workers(options.threads, file_->size());
   check_workspace(CpuBackend::workspace_bytes(*file_, max_rows, max_running_, workers));
   backend_ = std::make_unique<CpuBackend>(
@@ -280,7 +289,7 @@ void Engine::finish_all(Finish finish, Fault fault, std::string_view message) no
 void Engine::step(Results& results) {
   Batch batch;
   if (!scheduler_->next(batch)) return;
-  backend_->run(batch, Plan{.max_steps = 1}, results);
+  backend_->run(batch, Plan{.max_steps = static_cast<int>(scheduler_->steps())}, results);
   scheduler_->accept(results, limits_.vocab_size);
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cuda/device.h"
 #include "engine/scheduler.h"
 #include "engine/ticket.h"
 #include "model/file.h"
@@ -26,6 +27,8 @@ struct EngineOptions {
   int64_t max_running = 0;    // 0: chosen
   int64_t max_waiting = -1;   // sequences beyond those that run; -1: any number
   bool prefix_cache = true;   // what has been read is not read again
+  std::string device = "cpu";
+  std::shared_ptr<cuda::Device> cuda_device = nullptr;  // instead of the machine's; for tests
 };
 
 /// Runs requests on one model. Its thread is the team's worker 0; it sleeps while there is nothing to do.
@@ -59,6 +62,7 @@ class Engine {
 
  private:
   void make_backend(const EngineOptions& options);
+  void make_cpu_backend(const EngineOptions& options, int kv_type, int32_t max_rows);
   void start_thread();
   void check_request(Request& request) const;
   std::vector<Place> take_places(size_t count);

@@ -73,7 +73,7 @@ void Scheduler::start_waiting() {
 /// answers. One whose memory cannot be had ends with that error, and nobody else.
 bool Scheduler::have_memory(Sequence& sequence, int64_t rows) noexcept {
   try {
-    for (; sequence.cleared_pages < pages_for(sequence.positions_after(rows)); ++sequence.cleared_pages) {
+    for (; sequence.cleared_pages < pages_for(sequence.positions_after(rows + steps_ - 1)); ++sequence.cleared_pages) {
       backend_.clear_page(sequence.cache.pages()[static_cast<size_t>(sequence.cleared_pages)]);
     }
     const int64_t answers = answers_ + sequence.answers_in(rows);
@@ -95,6 +95,7 @@ void Scheduler::collect_rows() {
   reading_.clear();
   following_.clear();
   answers_ = 0;
+  steps_ = steps_possible();
   for (const auto& sequence : running_) views_.push_back(sequence->view(sequence->cache));
   for (int32_t place = 0; place < std::ssize(running_); ++place) {
     if (running_[static_cast<size_t>(place)]->rows_waiting() == 1) append_rows(place, 1);
@@ -109,6 +110,13 @@ void Scheduler::collect_rows() {
       left -= rows;
     }
   }
+}
+
+/// More than one where all that run only wait for their next token.
+int64_t Scheduler::steps_possible() const {
+  int64_t steps = backend_.info().max_steps;
+  for (const auto& sequence : running_) steps = std::min(steps, sequence->steps_possible());
+  return std::max<int64_t>(steps, 1);
 }
 
 /// Whether another reads in this batch what this one would.
@@ -158,12 +166,27 @@ void Scheduler::accept(const Results& results, int32_t vocab_size) {
     }
     ++answer;
   }
+  accept_steps(results, answer);
   for (auto& sequence : running_) reuse_.keep(*sequence);
   for (const int32_t place : following_) reuse_.catch_up(*running_[static_cast<size_t>(place)], running_);
   for (auto& sequence : running_) {
     if (sequence->rows_waiting() == 0) sequence->finish(Finish::length);  // it has read its prompt and wants no token
   }
   retire();
+}
+
+/// The tokens of the steps behind the first, each of `answers` entries: of every row one.
+void Scheduler::accept_steps(const Results& results, size_t answers) {
+  for (size_t step = 1; step < static_cast<size_t>(results.steps); ++step) {
+    for (size_t i = 0; i < answers; ++i) {
+      Sequence& sequence = *running_[static_cast<size_t>(rows_[i].sequence)];
+      try {
+        sequence.take_next(results.tokens[step * answers + i]);
+      } catch (const std::bad_alloc&) {
+        sequence.finish(Finish::error, Fault::memory, kNoMemory);
+      }
+    }
+  }
 }
 
 void Scheduler::retire() noexcept {

@@ -32,6 +32,9 @@ class Scheduler {
   /// is to be run.
   bool next(Batch& batch);
 
+  /// How many steps the backend may take with the last batch by itself.
+  int64_t steps() const { return steps_; }
+
   /// Hands the answers of the batch to their sequences, and frees what the finished ones held.
   void accept(const Results& results, int32_t vocab_size);
 
@@ -45,9 +48,11 @@ class Scheduler {
   void start_waiting();
   bool have_memory(Sequence& sequence, int64_t rows) noexcept;
   void collect_rows();
+  int64_t steps_possible() const;
   bool should_follow(const Sequence& sequence, int64_t rows) const;
   void sort_readers();
   int64_t append_rows(int32_t place, int64_t count);
+  void accept_steps(const Results& results, size_t answers);
   void retire() noexcept;
 
   Backend& backend_;
@@ -62,6 +67,7 @@ class Scheduler {
   std::vector<int32_t> reading_;    // of readers_, those that have rows in this batch
   std::vector<int32_t> following_;  // and those that wait for one of these
   int64_t answers_ = 0;             // rows of this batch that want something
+  int64_t steps_ = 1;
   uint64_t turn_ = 0;
 };
 

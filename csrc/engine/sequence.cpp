@@ -79,6 +79,18 @@ void Sequence::take(const Row& row, int32_t token, std::span<const float> logits
   if (row.want == Want::token) take_token(token, logits);
 }
 
+int64_t Sequence::steps_possible() const {
+  if (rows_waiting() != 1 || !generates_ || reads_logits()) return 1;
+  const int64_t room = limits_.context_length - std::ssize(window_) + 1;  // the last token needs no position
+  return request_.max_tokens < 0 ? room : std::min(room, request_.max_tokens - sampler_.count());
+}
+
+void Sequence::take_next(int32_t token) {
+  if (finished()) return;
+  ++computed_;
+  take_token(token, {});
+}
+
 void Sequence::take_prompt_row(const Row& row, std::span<const float> logits) {
   if (request_.logits) {
     event_.logits.insert(event_.logits.end(), logits.begin(), logits.end());

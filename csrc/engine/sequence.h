@@ -46,10 +46,16 @@ class Sequence {
   /// Where its rows put what they are to show: memory in the shape of the request's look.
   void show_in(Shown&& shown) noexcept { shown_ = std::move(shown); }
 
-  SequenceView view(const KvCache& cache) { return {cache.pages(), &sampler_, look()}; }
+  SequenceView view(const KvCache& cache) { return {cache.pages(), &sampler_, look(), reads_logits()}; }
+
+  /// How many tokens it may get one after the other before anything else is to be done for it.
+  int64_t steps_possible() const;
 
   /// Takes the answer for one row that wanted something.
   void take(const Row& row, int32_t token, std::span<const float> logits);
+
+  /// Takes the token behind the last one, which the backend has read by itself. Does nothing at its end.
+  void take_next(int32_t token);
 
   /// Ends it, unless it has ended. A fault or cancellation takes the place of an end that its ticket has not heard of.
   void finish(Finish finish, Fault fault = Fault::none, std::string_view message = "") noexcept;
@@ -92,6 +98,7 @@ class Sequence {
   void take_token(int32_t token, std::span<const float> logits);
   void make_room();
   bool full() const;
+  bool reads_logits() const { return request_.logprobs >= 0 || (request_.logits && sampler_.count() == 0); }
   void crop_prompt();
   void stamp();
   Look look();

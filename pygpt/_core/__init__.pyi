@@ -25,6 +25,12 @@ def crc32c(data: Buffer, crc: int = 0) -> int:
 def isas() -> list[str]:
     """Instruction sets that this machine can run, best first: "avx512", "avx2", "generic"."""
 
+def gpu() -> dict[str, Any]:
+    """The GPU that device="cuda" runs on: name, target ("sm_90"), multiprocessors, memory_bytes.
+
+    Raises DeviceError, with the reason: a build without CUDA, no GPU, an old driver.
+    """
+
 def formats() -> list[str]:
     """Weight formats: "f32", "f16", "bf16", "q8", "q4"."""
 
@@ -202,6 +208,7 @@ class Engine:
         max_running: int = 0,  # sequences at once; 0: chosen
         max_waiting: int = -1,  # sequences beyond those; -1: any number
         prefix_cache: bool = True,  # what has been read is not read again
+        device: str = "cpu",  # or "cuda"
     ) -> None: ...
     def submit(
         self,
@@ -224,4 +231,4 @@ class Engine:
         """Cancel what runs, stop the threads, free the memory. Idempotent."""
     @property
     def info(self) -> dict[str, Any]:
-        """threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, kv_page_tokens, prefill_chunk, max_running, max_waiting"""
+        """device, threads, isa, kv_dtype, context_length, weight_bytes, kv_page_bytes, kv_pages, kv_page_tokens, prefill_chunk, max_running, max_waiting"""

@@ -43,3 +43,6 @@ def checksum(data: NDArray[np.uint8], *, streams: int, prefetch: bool, isa: str 
 
 def available_memory() -> int:
     """Bytes that can be allocated without swapping: free memory or what the cgroup leaves, whichever is smaller."""
+
+def gpu_copy(bytes: int, times: int) -> float:
+    """Bytes a second that the GPU reads and writes when it copies its own memory. DeviceError, OutOfMemory."""

@@ -19,6 +19,7 @@ what the machine could do at the same moment. Nothing else should run meanwhile.
 
   pygpt bench model.pygpt                        # decode, batch, prefill, start-up, memory
   pygpt bench model.pygpt --picture roofline.png
+  pygpt bench model.pygpt --device cuda          # on a GPU, beside the bandwidth of its memory
   pygpt bench --machine                          # the limits alone: memory, caches, arithmetic, barrier
 """
 
@@ -77,6 +78,9 @@ def _model(arguments: argparse.Namespace) -> int:
     from pygpt.bench.rates import REPEATS
     from pygpt.cli.progress import progress_bar
 
+    if arguments.device == "cuda":
+        return _gpu(arguments)
+    arguments.device = "cpu"  # what "auto" means where the processor's roofs are drawn
     settings = Settings(
         tokens=arguments.tokens,
         prompt_tokens=arguments.prompt_tokens,
@@ -85,7 +89,8 @@ def _model(arguments: argparse.Namespace) -> int:
     )
     _check_picture(arguments)
     options = {
-        name: getattr(arguments, name) for name in ("threads", "max_context", "kv_dtype", "mmap", "verify")
+        name: getattr(arguments, name)
+        for name in ("device", "threads", "max_context", "kv_dtype", "mmap", "verify")
     }
     with progress_bar() as progress:
         report = measure(
@@ -96,6 +101,28 @@ def _model(arguments: argparse.Namespace) -> int:
         from pygpt.bench.picture import draw
 
         draw(report, arguments.picture)
+    return OK
+
+
+def _gpu(arguments: argparse.Namespace) -> int:
+    from pygpt.bench.gpu import copy_gb_s, gpu_json, gpu_lines, measure
+    from pygpt.bench.rates import REPEATS
+
+    if arguments.picture is not None:
+        raise InvalidRequestError("--picture", "draws the processor's roofs; leave it out with --device cuda")
+    with open_engine(arguments.model, arguments, prefix_cache=False) as engine:
+        context = engine.info["context_length"]
+        report = measure(
+            engine,
+            tokens=min(240, context - 16) if arguments.tokens is None else arguments.tokens,
+            prompt_tokens=min(512, context - 1)
+            if arguments.prompt_tokens is None
+            else arguments.prompt_tokens,
+            batches=_batches(arguments.batch, drawn=False),
+            repeats=REPEATS.check("repeats", arguments.repeats),
+            copy_gb_s=copy_gb_s(),
+        )
+    _print(json.dumps(gpu_json(report)) if arguments.json else "\n".join(gpu_lines(report)))
     return OK
 
 

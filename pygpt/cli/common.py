@@ -60,6 +60,7 @@ class Parser(argparse.ArgumentParser):
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `open_engine`."""
     group = parser.add_argument_group("engine")
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda")
     group.add_argument(
         "-j", "--threads", type=int, metavar="N", help="workers (default: PYGPT_THREADS, or chosen)"
     )
@@ -94,6 +95,7 @@ def open_engine(model: str | None, arguments: argparse.Namespace, *, prefix_cach
     try:
         return Engine(
             path,
+            device=arguments.device,
             threads=arguments.threads,
             max_context=arguments.max_context,
             kv_dtype=arguments.kv_dtype,

@@ -95,10 +95,21 @@ def _core() -> dict[str, Any]:
     return {
         "version": _core.__version__,
         "isas": _core.isas(),
-        "devices": ["cpu"],
+        "gpu": _gpu(),
         "usable_cpus": _core.available_cpus(),
         "usable_memory_bytes": _core.bench.available_memory(),
     }
+
+
+def _gpu() -> dict[str, Any] | str:
+    """The GPU, or why there is none to use: nothing that is wrong."""
+    from pygpt import _core
+    from pygpt.errors import DeviceError
+
+    try:
+        return _core.gpu()
+    except DeviceError as error:
+        return str(error)
 
 
 def _replay(model: str | None) -> dict[str, Any]:
@@ -110,7 +121,7 @@ def _replay(model: str | None) -> dict[str, Any]:
 
     path = os.fspath(BUNDLED) if model is None else model
     report = replay(open_model_file(path, verify="full"))
-    with Engine(path) as engine:
+    with Engine(path, device="cpu") as engine:
         engine.generate([0], max_tokens=8, temperature=0)
         info = engine.info
     names = ("fingerprint", "parameters", "formats", "kv_dtype", "isa", "threads", "device")
@@ -144,13 +155,20 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         f"{_count(machine.get('affinity'))}, cgroup {_or_none(machine.get('cgroup_cpus'))}",
         "memory": f"{_size(core.get('usable_memory_bytes'))} usable: "
         f"{_size(machine.get('memory_bytes'))} here, cgroup {_size(machine.get('cgroup_memory_bytes'))}",
-        "isa": f"{' '.join(core.get('isas', ())) or 'none'}; devices {' '.join(core.get('devices', ()))}",
+        "isa": " ".join(core.get("isas", ())) or "none",
+        "gpu": _shown_gpu(core.get("gpu", "unknown")),
         "variables": ", ".join(f"{k}={v}" for k, v in facts["environment"].items()) or "none",
         **{group: _packages(found) for group, found in facts["packages"].items()},
         "model": _model(model) if model else "could not be run",
     }
     shown = [f"{name:<14} {value}" for name, value in rows.items()]
     return [*shown, "", *(f"PROBLEM: {each}" for each in facts["problems"]), *["all is well"] * facts["well"]]
+
+
+def _shown_gpu(gpu: dict[str, Any] | str) -> str:
+    if isinstance(gpu, str):
+        return "none: " + gpu.split(":")[0]
+    return f"{gpu['name']}, {gpu['target']}, {_size(gpu['memory_bytes'])}"
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -32,6 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-j", "--threads", type=int, metavar="N", help="threads (default: PYGPT_THREADS, or chosen)"
     )
+    parser.add_argument(
+        "--device", default="cpu", choices=("cpu", "cuda"), help="where it is run (default: cpu)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
     return parser
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     threads = None if args.threads is None else THREADS.check("threads", args.threads)
     file = open_model_file(args.file, verify="full")
     open_blobs(file)
-    report = replay(file, isa=args.isa, threads=threads)
+    report = replay(file, isa=args.isa, threads=threads, device=args.device)
     passed = report is None or report.passed
     if args.json:
         parity = report.to_dict() if report else None

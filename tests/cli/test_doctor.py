@@ -51,6 +51,8 @@ def test_json_has_what_programs_need(capsys: Capture, small_model: Path) -> None
     assert (found["well"], found["problems"]) == (True, [])
     assert found["core"]["version"] == _core.__version__
     assert found["packages"]["base"]["numpy"]
+    gpu = found["core"]["gpu"]  # or why there is none
+    assert gpu["name"] if isinstance(gpu, dict) else "device=" in gpu
     assert len(found["model"]["fingerprint"]) == 64
 
 

@@ -8,22 +8,11 @@
 #include "formats/byte_row.h"
 #include "formats/formats.h"
 #include "formats/kv_types.h"
+#include "kernels/shapes.h"
 
 namespace pygpt {
 
-inline constexpr int kPageRows = 32;      // positions in a page of the KV cache
-inline constexpr int kPartialRows = 256;  // positions of one partial softmax, at absolute multiples
-inline constexpr int kMaxHeadDim = 1024;
 inline constexpr int kAttendRows = 6;  // rows that share what is read of the cache
-
-enum class Activation : int { relu, gelu, gelu_tanh, silu, relu_squared, tanh };
-inline constexpr int kActivationCount = 6;
-inline constexpr const char* kActivationNames[kActivationCount] = {"relu", "gelu",         "gelu_tanh",
-                                                                   "silu", "relu_squared", "tanh"};
-
-enum class Norm : int { layer_norm, rms_norm };
-inline constexpr int kNormCount = 2;
-inline constexpr const char* kNormNames[kNormCount] = {"layer_norm", "rms_norm"};
 
 /// y = x w^T + bias, or y += x w^T + bias, for the panels [first, last) of w.
 /// Row r of y depends on row r of x only, bit for bit, whatever the other rows and the range of panels.

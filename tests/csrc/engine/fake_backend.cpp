@@ -23,6 +23,7 @@ FakeBackend::FakeBackend(const Options& options) : options_(options), slots_(sta
       .page_bytes = kPageRows,
       .page_capacity = options.pages,
       .max_rows = options.max_rows,
+      .max_steps = options.max_steps,
   };
 }
 
@@ -94,6 +95,23 @@ std::vector<int32_t> FakeBackend::window(const Batch& batch, const Row& row) con
   return tokens;
 }
 
+/// Goes on by itself, each sequence with the token that it has chosen.
+void FakeBackend::take_steps(const Batch& batch, int steps, Results& results) {
+  std::vector<Row> rows(batch.rows.begin(), batch.rows.end());
+  for (int step = 0; step < steps; ++step) {
+    const size_t before = results.tokens.size() - rows.size();
+    for (size_t i = 0; i < rows.size(); ++i) {
+      Row& row = rows[i];
+      expect(row.want == Want::token, "what goes on wants tokens");
+      row = {std::max(results.tokens[before + i], 0), row.token, row.sequence, row.position + 1, row.want};
+      check_row({rows, batch.sequences}, i);
+      write(batch, row);
+      const int32_t token = next_token(window(batch, row), options_.vocab_size);
+      results.tokens.push_back(answer ? answer(token) : token);
+    }
+  }
+}
+
 void FakeBackend::run(const Batch& batch, const Plan& plan, Results& results) {
   if (before_run) before_run();
   expect(!batch.rows.empty() && std::ssize(batch.rows) <= info_.max_rows && plan.max_steps >= 1,
@@ -125,6 +143,8 @@ void FakeBackend::run(const Batch& batch, const Plan& plan, Results& results) {
       logits_.push_back(id == token ? 4.0f : static_cast<float>(row.position % 7) * 0.1f);
     results.tokens.push_back(row.want == Want::token ? (answer ? answer(token) : token) : -1);
   }
+  results.steps = plan.max_steps;
+  take_steps(batch, plan.max_steps - 1, results);
   results.stride = options_.vocab_size + 3;
   results.logits = logits_.empty() ? nullptr : logits_.data();
 }

@@ -22,6 +22,7 @@ class FakeBackend final : public Backend {
     int64_t pages = 64;
     int32_t vocab_size = 50;
     int32_t max_rows = 1000;
+    int32_t max_steps = 1;
   };
 
   explicit FakeBackend(const Options& options);
@@ -56,6 +57,7 @@ class FakeBackend final : public Backend {
  private:
   void check_row(const Batch& batch, size_t index) const;
   void write(const Batch& batch, const Row& row);
+  void take_steps(const Batch& batch, int steps, Results& results);
   std::vector<int32_t> window(const Batch& batch, const Row& row) const;
 
   Options options_;

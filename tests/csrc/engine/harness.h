@@ -41,7 +41,7 @@ struct Harness {
   bool step() {
     Batch batch;
     if (!scheduler.next(batch)) return false;
-    backend.run(batch, {}, results);
+    backend.run(batch, {static_cast<int>(scheduler.steps())}, results);
     scheduler.accept(results, options.backend.vocab_size);
     return true;
   }

@@ -35,6 +35,41 @@ void batches() {
 }
 const Test batches_test{"a request's tokens do not depend on who else runs or how prompts are chunked", batches};
 
+void many_steps() {
+  for (const int64_t running : {1, 3}) {
+    for (const Overflow overflow : {Overflow::stop, Overflow::slide, Overflow::shift}) {
+      Harness one({.context = 40, .max_running = running, .most_kept = 5});
+      Harness many({.context = 40, .max_running = running, .most_kept = 5, .backend = {.max_steps = 6}});
+      std::vector<Request> requests;
+      for (int32_t i = 0; i < 5; ++i) {
+        requests.push_back({.prompt = prompt_of(1 + i * 6, i), .max_tokens = 8 + 5 * i, .overflow = overflow});
+        requests.back().sampling.stop_token_ids = {11, 12 + i};
+      }
+      const auto wanted = one.run(requests), got = many.run(requests);
+      for (size_t i = 0; i < requests.size(); ++i) {
+        expect_equal(got[i].token_ids, wanted[i].token_ids, join("request ", i));
+        expect_equal(finish_of(got[i]), finish_of(wanted[i]));
+      }
+      expect(many.backend.runs.size() < one.backend.runs.size(), "with fewer runs");
+      expect_equal(many.run(requests)[3].token_ids, wanted[3].token_ids, "what the cache kept is right");
+    }
+  }
+}
+const Test many_steps_test{"a backend that takes many steps in a run gives the same tokens", many_steps};
+
+void reads_what_it_chose() {
+  Harness harness({.backend = {.max_steps = 6}});
+  const auto ticket = harness.add({{.prompt = prompt_of(3), .max_tokens = 20, .logprobs = 1}});
+  harness.step();
+  for (int i = 0; i < 3; ++i) {
+    harness.step();
+    expect_equal(harness.results.steps, 1, "somebody reads the logits in between");
+  }
+  harness.finish();
+  expect_equal(ticket->poll(0, true)[0].logprobs.size(), size_t{20});
+}
+const Test reads_what_it_chose_test{"one step at a time where logprobs are asked for", reads_what_it_chose};
+
 void first_come() {
   Harness harness({.max_running = 1});
   const auto ticket = harness.add({{.prompt = prompt_of(3), .max_tokens = 2},
