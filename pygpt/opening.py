@@ -110,7 +110,7 @@ def _fingerprint(file: _core.ModelFile) -> str:
 
 
 def _chosen_device(device: str) -> str:
-    """The device by its name; "auto" is the CPU until the GPU's kernels have been run on a GPU (docs/cuda.md)."""
+    """The device by its name; "auto" is the CPU until the kernels have been run on a GPU (docs/cuda.md)."""
     if device == "auto":
         return "cpu"
     if device not in ("cpu", "cuda"):
