@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -41,3 +42,18 @@ def everything(event: _core.Event) -> tuple[Any, ...]:
     logprobs = [(each.token_id, each.logprob, each.top) for each in event.logprobs]
     prompt_logprobs = [(each.token_id, each.logprob, each.top) for each in event.prompt_logprobs]
     return event.token_ids, event.finish_reason, logits, logprobs, prompt_logprobs
+
+
+def check_nothing_matters_but_the_request(file: _core.ModelFile, isa: str, longest: int) -> None:
+    """The same bits alone and together, whatever the threads and the chunks."""
+    requests = [asked(k, longest) for k in range(3)]
+    alone_engine = _core.Engine(file, threads=1, isa=isa, max_running=1)
+    alone = [everything(run(alone_engine, [request])[0]) for request in requests]
+    alone_engine.close()
+    assert len({logits for _, _, logits, _, _ in alone}) == len(alone)
+    for threads, chunk in itertools.product((1, 2, 3), (1, 7, 1 << 20)):
+        engine = _core.Engine(file, threads=threads, isa=isa, prefill_chunk=chunk)
+        for batch in (1, 2, 3):
+            together = [everything(event) for event in run(engine, requests[:batch])]
+            assert together == alone[:batch], (threads, chunk, batch)
+        engine.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from in_bits import asked, everything, prompt, run
+from in_bits import check_nothing_matters_but_the_request, prompt, run
 from odd_models import write_model
 
 from pygpt import _core
@@ -114,17 +114,7 @@ def test_every_part_shows_in_the_logits(part: str, tmp_path: Path) -> None:
 def test_nothing_depends_on_batch_threads_or_chunk(shape: str, dtype: str, isa: str, tmp_path: Path) -> None:
     file = model(shape, dtype, tmp_path)
     longest = min(40, file.config["context_length"] - 5)
-    requests = [asked(k, longest) for k in range(3)]
-    alone_engine = _core.Engine(file, threads=1, isa=isa, max_running=1)
-    alone = [everything(run(alone_engine, [request])[0]) for request in requests]
-    alone_engine.close()
-    assert len({logits for _, _, logits, _, _ in alone}) == len(alone)
-    for threads, chunk in itertools.product((1, 2, 3), (1, 7, 1 << 20)):
-        engine = _core.Engine(file, threads=threads, isa=isa, prefill_chunk=chunk)
-        for batch in (1, 2, 3):
-            together = [everything(event) for event in run(engine, requests[:batch])]
-            assert together == alone[:batch], (threads, chunk, batch)
-        engine.close()
+    check_nothing_matters_but_the_request(file, isa, longest)
 
 
 @ISAS
